@@ -1,0 +1,2 @@
+//! The `tangelo` program.
+fn main() {}

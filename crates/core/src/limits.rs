@@ -1,0 +1,31 @@
+//! Every bound on what a file or a caller may ask for. A number in a file above its bound is an error, never
+//! an allocation.
+
+/// Largest JSON header of a safetensors file (the format's own limit).
+pub const SAFETENSORS_HEADER_BYTES_MAX: usize = 100_000_000;
+/// Most key-value pairs in a GGUF header.
+pub const GGUF_METADATA_MAX: u64 = 65_536;
+/// Most tensors in one file.
+pub const TENSORS_MAX: u64 = 1 << 20;
+/// Most elements in one GGUF metadata array (a vocabulary has 131,072 entries, its merges 269,443).
+pub const GGUF_ARRAY_LEN_MAX: u64 = 1 << 24;
+/// Longest string in a GGUF header.
+pub const GGUF_STRING_BYTES_MAX: u64 = 1 << 24;
+/// Deepest nesting of GGUF metadata arrays.
+pub const GGUF_ARRAY_DEPTH_MAX: usize = 4;
+/// Most dimensions of a tensor.
+pub const TENSOR_DIMS_MAX: usize = 8;
+/// Largest config.json, generation_config.json or tokenizer_config.json.
+pub const CONFIG_BYTES_MAX: u64 = 16 << 20;
+/// Largest tokenizer.json.
+pub const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
+/// Most layers in a model.
+pub const LAYERS_MAX: usize = 4096;
+/// Largest width of any dimension of a model (hidden size, vocabulary, channels).
+pub const WIDTH_MAX: usize = 1 << 24;
+/// Most attention or Mamba heads in a layer.
+pub const HEADS_MAX: usize = 1 << 16;
+/// Widest causal convolution.
+pub const CONV_KERNEL_MAX: usize = 64;
+/// Most experts in a layer.
+pub const EXPERTS_MAX: usize = 1 << 16;
