@@ -1,5 +1,20 @@
 //! The closed set of operations the Nemotron-H family needs, each with a contract, a scalar reference that
 //! *is* the definition, and fast twins that give the same bits.
 
+#![allow(non_snake_case)] // A, B, C, D are the names of the Mamba papers.
+
+pub mod causal_conv;
+pub mod device;
 pub mod dispatch;
+pub mod elementwise;
+pub mod lanes;
+pub mod math;
 pub mod quant;
+pub mod rms_norm;
+pub mod rms_norm_gated;
+pub mod ssd;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use device::{Cx, CxError, Mat, View, ViewMut};
+pub use dispatch::Simd;

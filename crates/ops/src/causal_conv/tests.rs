@@ -1,0 +1,53 @@
+//! Every implementation against the reference, cut at every place.
+
+use super::*;
+use crate::device::Mat;
+use crate::testing::{Rng, assert_same_bits, on_every_simd};
+
+/// The definition over a whole sequence with zeros before it.
+fn whole(x: &Mat, conv: &Conv) -> Vec<f32> {
+    let (c, k) = (conv.channels(), conv.taps());
+    let zeros = vec![0.0; c];
+    let mut out = vec![0.0; x.rows() * c];
+    for t in 0..x.rows() {
+        let history: Vec<&[f32]> =
+            (0..k).map(|j| if t + j < k - 1 { &zeros[..] } else { x.row(t + j - (k - 1)) }).collect();
+        reference::token(conv, &history, 0, &mut out[t * c..(t + 1) * c]);
+    }
+    out
+}
+
+#[test]
+fn any_cut_on_any_implementation_equals_the_reference() {
+    on_every_simd(|cx, rng| {
+        for (c, k, l) in [(1, 4, 5), (17, 3, 6), (33, 1, 4), (40, 2, 7), (2500, 4, 9)] {
+            let conv = Conv { weight: rng.uniform(k * c, 1.0), bias: rng.uniform(c, 0.5) };
+            let x = Mat::from_vec(l, c, rng.uniform(l * c, 2.0));
+            let want = whole(&x, &conv);
+            for cut in 0..=l {
+                let mut state = vec![0.0; (k - 1) * c];
+                let mut got = cx.mat(l, c);
+                for rows in [0..cut, cut..l] {
+                    let mut view = got.view_mut();
+                    let mut out = view.slice_rows(rows.clone());
+                    causal_conv_silu(cx, x.view().slice_rows(rows), &conv, &mut state, &mut out);
+                }
+                assert_same_bits(got.data(), &want, &format!("c {c} k {k} cut {cut} {}", cx.simd()));
+                let last: Vec<f32> = (l - (k - 1)..l).flat_map(|t| x.row(t).to_vec()).collect();
+                assert_same_bits(&state, &last, "state");
+            }
+        }
+    });
+}
+
+#[test]
+fn reference_is_the_formula() {
+    let mut rng = Rng::new(3);
+    let conv = Conv { weight: rng.uniform(3, 1.0), bias: rng.uniform(1, 0.5) };
+    let x = rng.uniform(3, 2.0);
+    let mut y = [0.0];
+    reference::token(&conv, &[&x[0..1], &x[1..2], &x[2..3]], 0, &mut y);
+    let s =
+        (0..3).map(|j| f64::from(x[j]) * f64::from(conv.weight[j])).sum::<f64>() + f64::from(conv.bias[0]);
+    assert!((f64::from(y[0]) - s / (1.0 + (-s).exp())).abs() < 1e-6);
+}

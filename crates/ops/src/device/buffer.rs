@@ -1,0 +1,242 @@
+//! Matrices of activations and borrowed views of them.
+//!
+//! Memory is recycled: a [`Mat`] gives its buffer back to the context it came from when dropped, so that after
+//! the first step of a token loop no operation allocates.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Buffers waiting for their next use.
+#[derive(Default)]
+pub(super) struct FreeList {
+    buffers: Mutex<Vec<Vec<f32>>>,
+}
+
+/// Most buffers kept; one step of a model has fewer than this many matrices alive.
+const FREE_BUFFERS_MAX: usize = 32;
+
+impl FreeList {
+    /// The smallest kept buffer that holds `len` without growing, or a new one.
+    fn take(&self, len: usize) -> Vec<f32> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        // A much larger buffer is left for whoever needs it, so that memory stays near what is in use.
+        let fits = |b: &Vec<f32>| b.capacity() >= len && b.capacity() / 4 <= len;
+        let best = (0..buffers.len()).filter(|&i| fits(&buffers[i])).min_by_key(|&i| buffers[i].capacity());
+        match best {
+            Some(i) => buffers.swap_remove(i),
+            None => Vec::with_capacity(len),
+        }
+    }
+
+    fn give(&self, buffer: Vec<f32>) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() == FREE_BUFFERS_MAX {
+            buffers.remove(0);
+        }
+        buffers.push(buffer);
+    }
+}
+
+impl fmt::Debug for FreeList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FreeList")
+    }
+}
+
+/// A dense row-major f32 matrix.
+#[derive(Debug)]
+pub struct Mat {
+    data: Vec<f32>,
+    rows: usize,
+    cols: usize,
+    home: Weak<FreeList>,
+}
+
+impl Mat {
+    pub(super) fn recycled(free: &Arc<FreeList>, rows: usize, cols: usize) -> Mat {
+        let len = rows * cols;
+        let mut data = free.take(len);
+        data.resize(len, 0.0);
+        Mat { data, rows, cols, home: Arc::downgrade(free) }
+    }
+
+    /// A matrix that owns `data`, row-major.
+    ///
+    /// # Panics
+    /// If `data.len() != rows * cols`.
+    pub fn from_vec(rows: usize, cols: usize, data: Vec<f32>) -> Mat {
+        assert_eq!(data.len(), rows * cols, "{rows} x {cols} matrix");
+        Mat { data, rows, cols, home: Weak::new() }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `r`.
+    pub fn row(&self, r: usize) -> &[f32] {
+        &self.data[r * self.cols..(r + 1) * self.cols]
+    }
+
+    /// Row `r`.
+    pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
+        &mut self.data[r * self.cols..(r + 1) * self.cols]
+    }
+
+    /// All elements, row-major.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// All elements, row-major.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// The whole matrix, borrowed.
+    pub fn view(&self) -> View<'_> {
+        View { data: &self.data, rows: self.rows, cols: self.cols, stride: self.cols }
+    }
+
+    /// The whole matrix, borrowed for writing.
+    pub fn view_mut(&mut self) -> ViewMut<'_> {
+        ViewMut { rows: self.rows, cols: self.cols, stride: self.cols, data: &mut self.data }
+    }
+}
+
+impl Drop for Mat {
+    fn drop(&mut self) {
+        if let Some(home) = self.home.upgrade() {
+            home.give(std::mem::take(&mut self.data));
+        }
+    }
+}
+
+/// A rectangle of a matrix: `rows` rows of `cols` elements, `stride` apart.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `r`.
+    pub fn row(&self, r: usize) -> &'a [f32] {
+        assert!(r < self.rows, "row {r} of {}", self.rows);
+        &self.data[r * self.stride..r * self.stride + self.cols]
+    }
+
+    /// The rows in `range`.
+    pub fn slice_rows(&self, range: Range<usize>) -> View<'a> {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
+        let data = self.data.get(range.start * self.stride..).unwrap_or(&[]);
+        View { data, rows: range.len(), ..*self }
+    }
+
+    /// The columns in `range`.
+    pub fn slice_cols(&self, range: Range<usize>) -> View<'a> {
+        assert!(range.start <= range.end && range.end <= self.cols, "columns {range:?} of {}", self.cols);
+        let data = self.data.get(range.start..).unwrap_or(&[]);
+        View { data, cols: range.len(), ..*self }
+    }
+}
+
+/// A rectangle of a matrix, for writing.
+#[derive(Debug)]
+pub struct ViewMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+impl<'a> ViewMut<'a> {
+    /// All of `data` as a row-major matrix.
+    ///
+    /// # Panics
+    /// If `data.len() != rows * cols`.
+    pub fn from_slice(data: &'a mut [f32], rows: usize, cols: usize) -> ViewMut<'a> {
+        assert_eq!(data.len(), rows * cols, "{rows} x {cols} matrix");
+        ViewMut { data, rows, cols, stride: cols }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Row `r`.
+    pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
+        assert!(r < self.rows, "row {r} of {}", self.rows);
+        &mut self.data[r * self.stride..r * self.stride + self.cols]
+    }
+
+    /// The rows in `range`.
+    pub fn slice_rows(&mut self, range: Range<usize>) -> ViewMut<'_> {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
+        let (start, rows) = (range.start * self.stride, range.len());
+        let data = self.data.get_mut(start..).unwrap_or(&mut []);
+        ViewMut { data, rows, cols: self.cols, stride: self.stride }
+    }
+
+    /// Hands disjoint rectangles of this view to several threads.
+    pub(crate) fn share(&mut self) -> SharedRows<'_> {
+        SharedRows {
+            ptr: self.data.as_mut_ptr(),
+            rows: self.rows,
+            cols: self.cols,
+            stride: self.stride,
+            lifetime: std::marker::PhantomData,
+        }
+    }
+}
+
+/// A rectangle that several threads write, each its own part of it.
+pub(crate) struct SharedRows<'a> {
+    ptr: *mut f32,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    lifetime: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the only access is through `part`, whose caller promises that parts in use at one time are disjoint.
+unsafe impl Sync for SharedRows<'_> {}
+
+impl SharedRows<'_> {
+    /// The columns in `cols` of row `row`.
+    ///
+    /// # Safety
+    /// No other thread may hold an overlapping part while this one is in use.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, row: usize, cols: Range<usize>) -> &mut [f32] {
+        assert!(row < self.rows && cols.start <= cols.end && cols.end <= self.cols);
+        // SAFETY: the rectangle lies inside the slice this was made from (checked above), and the caller
+        // promises that no other part overlaps it.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(row * self.stride + cols.start), cols.len()) }
+    }
+}

@@ -1,0 +1,34 @@
+//! Every implementation against the reference, and the reference against f64.
+
+use super::*;
+use crate::testing::{Rng, assert_same_bits, on_every_simd};
+
+#[test]
+fn implementations_equal_the_reference() {
+    on_every_simd(|cx, rng| {
+        for d in (1..=2 * LANES + 1).chain([96, 3136]) {
+            let x = rng.uniform(3 * d, 3.0);
+            let w = rng.uniform(d, 1.0);
+            let x = Mat::from_vec(3, d, x);
+            let got = rms_norm(cx, x.view(), &w, 1e-5);
+            for r in 0..3 {
+                let mut want = vec![0.0; d];
+                reference::row(x.row(r), &w, 1e-5, &mut want);
+                assert_same_bits(got.row(r), &want, &format!("d {d} row {r} {}", cx.simd()));
+            }
+        }
+    });
+}
+
+#[test]
+fn reference_is_the_formula() {
+    let mut rng = Rng::new(1);
+    let (x, w) = (rng.uniform(960, 3.0), rng.uniform(960, 1.0));
+    let mut got = vec![0.0; 960];
+    reference::row(&x, &w, 1e-3, &mut got);
+    let mean = x.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 960.0;
+    for i in 0..960 {
+        let want = f64::from(x[i]) / (mean + 1e-3f32 as f64).sqrt() * f64::from(w[i]);
+        assert!((f64::from(got[i]) - want).abs() <= 1e-6 * want.abs().max(1.0), "{i}: {} {want}", got[i]);
+    }
+}

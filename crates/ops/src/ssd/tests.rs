@@ -1,0 +1,90 @@
+//! Every implementation against the reference level, cut at every place, and the reference against f64.
+
+use super::*;
+use crate::dispatch::Simd;
+use crate::testing::{Rng, assert_same_bits, on_every_simd};
+
+struct Case {
+    ssd: Ssd,
+    x: Mat,
+    dt: Mat,
+    b: Mat,
+    c: Mat,
+    n: usize,
+}
+
+impl Case {
+    fn new(rng: &mut Rng, l: usize, h: usize, p: usize, groups: usize, n: usize) -> Case {
+        let ssd = Ssd {
+            A: rng.uniform(h, 1.0).iter().map(|a| -(a * 2.0).exp()).collect(),
+            D: rng.uniform(h, 1.0),
+            dt_bias: rng.uniform(h, 4.0),
+            dt_limit: (0.01, 2.0),
+            num_groups: groups,
+        };
+        let mut mat = |cols: usize, scale| Mat::from_vec(l, cols, rng.uniform(l * cols, scale));
+        Case { ssd, x: mat(h * p, 2.0), dt: mat(h, 2.0), b: mat(groups * n, 1.0), c: mat(groups * n, 1.0), n }
+    }
+
+    /// y and the final state, running the tokens in two calls.
+    fn run(&self, cx: &Cx, cut: usize) -> (Vec<f32>, Vec<f32>) {
+        let (l, inner) = (self.x.rows(), self.x.cols());
+        let mut state = vec![0.0; inner * self.n];
+        let mut y = Mat::from_vec(l, inner, vec![0.0; l * inner]);
+        for rows in [0..cut, cut..l] {
+            let input = SsdInput {
+                x: self.x.view().slice_rows(rows.clone()),
+                dt: self.dt.view().slice_rows(rows.clone()),
+                B: self.b.view().slice_rows(rows.clone()),
+                C: self.c.view().slice_rows(rows.clone()),
+            };
+            ssd(cx, &self.ssd, input, &mut state, &mut y.view_mut().slice_rows(rows));
+        }
+        (y.data().to_vec(), state)
+    }
+}
+
+#[test]
+fn any_cut_on_any_implementation_equals_the_reference() {
+    let reference = Cx::new(1, Simd::Reference).expect("always available");
+    on_every_simd(|cx, rng| {
+        for n in [1, 15, 16, 24, 33, 64, 128, 256] {
+            let case = Case::new(rng, 5, 6, 3, 3, n);
+            let (y, state) = case.run(&reference, 0);
+            for cut in 0..=5 {
+                let (got_y, got_state) = case.run(cx, cut);
+                assert_same_bits(&got_y, &y, &format!("y, n {n} cut {cut} {}", cx.simd()));
+                assert_same_bits(&got_state, &state, &format!("state, n {n} cut {cut} {}", cx.simd()));
+            }
+        }
+    });
+}
+
+#[test]
+fn reference_is_the_recurrence() {
+    let (l, h, p, groups, n) = (7, 4, 2, 2, 5);
+    let case = Case::new(&mut Rng::new(4), l, h, p, groups, n);
+    let (y, state) = case.run(&Cx::new(1, Simd::Reference).expect("always available"), 3);
+    let wide = |x: f32| f64::from(x);
+    let mut s = vec![0.0f64; h * p * n];
+    for t in 0..l {
+        for head in 0..h {
+            let g = head / (h / groups);
+            let raw = wide(case.dt.row(t)[head]) + wide(case.ssd.dt_bias[head]);
+            let delta = raw.exp().ln_1p().clamp(wide(0.01f32), 2.0);
+            for row in head * p..(head + 1) * p {
+                let x = wide(case.x.row(t)[row]);
+                let mut sum = wide(case.ssd.D[head]) * x;
+                for i in 0..n {
+                    let at = &mut s[row * n + i];
+                    *at = (delta * wide(case.ssd.A[head])).exp() * *at
+                        + delta * x * wide(case.b.row(t)[g * n + i]);
+                    sum += wide(case.c.row(t)[g * n + i]) * *at;
+                }
+                let got = wide(y[t * h * p + row]);
+                assert!((got - sum).abs() < 1e-5, "t {t} row {row}: {got} {sum}");
+            }
+        }
+    }
+    assert!(state.iter().zip(&s).all(|(a, b)| (wide(*a) - b).abs() < 1e-5));
+}

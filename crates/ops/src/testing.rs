@@ -1,0 +1,63 @@
+//! What the property tests of this crate share: seeded random inputs, every instruction set in one loop, and
+//! equality of bits.
+
+use crate::device::Cx;
+use crate::dispatch::Simd;
+
+/// splitmix64: small, seedable, good enough for test inputs.
+pub struct Rng(u64);
+
+impl Rng {
+    /// A generator with the given seed.
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    /// 64 random bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// An integer in `0..n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    /// `n` values in (-scale, scale).
+    pub fn uniform(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| ((self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * scale).collect()
+    }
+
+    /// `n` random bytes.
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        (0..n).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Runs `test` with every instruction set of this machine on one and on three threads, and names what the
+/// machine lacks.
+pub fn on_every_simd(test: impl Fn(&Cx, &mut Rng)) {
+    for simd in Simd::ALL {
+        if !simd.is_available() {
+            eprintln!("skipped: this machine has no {simd}");
+            continue;
+        }
+        for threads in [1, 3] {
+            let cx = Cx::new(threads, simd).expect("available");
+            test(&cx, &mut Rng::new(7));
+        }
+    }
+}
+
+/// Equality of bits, except that all NaNs are one.
+pub fn assert_same_bits(got: &[f32], want: &[f32], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let same = g.to_bits() == w.to_bits() || (g.is_nan() && w.is_nan());
+        assert!(same, "{what}: element {i} is {g:e} ({:#x}), want {w:e} ({:#x})", g.to_bits(), w.to_bits());
+    }
+}
