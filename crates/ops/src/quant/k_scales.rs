@@ -1,0 +1,34 @@
+//! The scales of Q4_K and Q5_K: eight 6-bit scales and eight 6-bit minima in 12 bytes.
+//!
+//! With s0..s7 the scales and m0..m7 the minima (bits written most significant first):
+//!
+//! ```text
+//! byte j     (j = 0..4)   s[j+4] bits 5-4, s[j] bits 5-0
+//! byte 4+j                m[j+4] bits 5-4, m[j] bits 5-0
+//! byte 8+j                m[j+4] bits 3-0, s[j+4] bits 3-0
+//! ```
+
+/// The scales and the minima, each 0..=63.
+#[inline]
+pub(super) fn unpack(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+    let (mut scale, mut min) = ([0; 8], [0; 8]);
+    for j in 0..4 {
+        scale[j] = packed[j] & 0x3f;
+        min[j] = packed[4 + j] & 0x3f;
+        scale[j + 4] = (packed[8 + j] & 0xf) | (packed[j] >> 6 << 4);
+        min[j + 4] = (packed[8 + j] >> 4) | (packed[4 + j] >> 6 << 4);
+    }
+    (scale, min)
+}
+
+/// Inverse of [`unpack`] for values 0..=63.
+#[inline]
+pub(super) fn pack(scale: [u8; 8], min: [u8; 8]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for j in 0..4 {
+        packed[j] = scale[j] | (scale[j + 4] >> 4 << 6);
+        packed[4 + j] = min[j] | (min[j + 4] >> 4 << 6);
+        packed[8 + j] = (scale[j + 4] & 0xf) | (min[j + 4] << 4);
+    }
+    packed
+}

@@ -1,0 +1,50 @@
+//! Q4_1: 32 4-bit codes under one f16 scale, above one f16 minimum; 20 bytes.
+//!
+//! ```text
+//! 0..2    d    f16
+//! 2..4    m    f16
+//! 4..20   qs   byte j: element j in the low nibble, element j + 16 in the high one
+//! x[i] = d · q[i] + m
+//! ```
+
+use tangelo_core::DType;
+
+use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
+use super::fit::{clip_code, clip_f16, inverse, range};
+use super::{Format, Unpack};
+use crate::dispatch::{Impl, Simd};
+
+const BYTES: usize = DType::Q4_1.block_bytes();
+
+pub(super) static FORMAT: Format = Format {
+    dtype: DType::Q4_1,
+    group: 32,
+    offset: 0,
+    has_min: true,
+    q_max: 15,
+    unpack: &[Impl { simd: Simd::Reference, run: reference as Unpack }],
+    encode,
+};
+
+fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    let blocks = src.as_chunks::<BYTES>().0;
+    for (((block, q), scale), min) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale).zip(min) {
+        *scale = f16(block, 0);
+        *min = f16(block, 2);
+        split_nibbles::<16>(field(block, 4), q);
+    }
+}
+
+/// From the minimum to the maximum in 15 equal steps; halves go up: the bytes of ggml's own quantiser.
+fn encode(x: &[f32], out: &mut [u8]) {
+    for (x, block) in x.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
+        let (lo, hi) = range(x);
+        let d = clip_f16((hi - lo) / 15.0);
+        let m = clip_f16(lo);
+        let per = inverse(d);
+        let q = x.map(|x| clip_code((x - m) * per + 0.5, 15));
+        put_f16(block, 0, d);
+        put_f16(block, 2, m);
+        join_nibbles::<16>(&q, field_mut(block, 4));
+    }
+}
