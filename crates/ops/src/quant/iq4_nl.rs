@@ -8,11 +8,16 @@
 //!
 //! Unpacked with offset 128, so that the code of an element is its level plus 128.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
 use tangelo_core::DType;
 
+use super::Format;
 use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
 use super::fit::{extreme, inverse, round_f16};
-use super::{Format, Unpack};
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use crate::dispatch::{Impl, Simd};
 
 const BYTES: usize = DType::IQ4NL.block_bytes();
@@ -37,7 +42,11 @@ pub(super) static FORMAT: Format = Format {
     offset: 128,
     has_min: false,
     q_max: CODES[15],
-    unpack: &[Impl { simd: Simd::Reference, run: reference as Unpack }],
+    unpack: &[
+        #[cfg(target_arch = "x86_64")]
+        Impl { simd: Simd::Avx2, run: avx2 },
+        Impl { simd: Simd::Reference, run: reference },
+    ],
     encode,
 };
 
@@ -52,32 +61,47 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
+    let codes = _mm256_broadcastsi128_si256(x86::load16(&CODES));
+    let blocks = src.as_chunks::<BYTES>().0;
+    for ((block, q), scale) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale) {
+        *scale = x86::f16(block, 0);
+        let index = x86::split_nibbles(field(block, 2));
+        x86::store32(q, _mm256_shuffle_epi8(codes, index));
+    }
+}
+
 /// Starts with the element of largest magnitude on the longer end (−127), then takes the least-squares scale
 /// for the indices found and looks the nearest levels up again.
 fn encode(x: &[f32], out: &mut [u8]) {
     for (x, block) in x.as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
         let start = extreme(x) / f32::from(LEVELS[0]);
-        let per = inverse(start);
         let (mut ll, mut lx) = (0f32, 0f32);
-        for &x in x {
-            let level = f32::from(LEVELS[usize::from(nearest_level(x * per))]);
+        for (x, index) in x.iter().zip(nearest_levels(x, start)) {
+            let level = f32::from(LEVELS[usize::from(index)]);
             ll += level * level;
             lx += level * x;
         }
         let fitted = lx / ll;
         let d = round_f16(if fitted.is_finite() { fitted } else { start });
-        let per = inverse(d);
-        let q = x.map(|x| nearest_level(x * per));
         put_f16(block, 0, d);
-        join_nibbles::<16>(&q, field_mut(block, 2));
+        join_nibbles::<16>(&nearest_levels(x, d), field_mut(block, 2));
     }
 }
 
-/// Index of the level nearest to `v`: how many midpoints between neighbours lie at or below it.
-#[inline]
-fn nearest_level(v: f32) -> u8 {
-    const fn midpoint(i: usize) -> f32 {
-        (LEVELS[i] as f32 + LEVELS[i + 1] as f32) / 2.0
+/// Indices of the levels nearest to `x / d`: how many midpoints between neighbouring levels lie at or below
+/// each. Element by element inside, so that the compiler compares several at once.
+fn nearest_levels(x: &[f32; 32], d: f32) -> [u8; 32] {
+    let per = inverse(d);
+    let v = x.map(|x| x * per);
+    let mut index = [0u32; 32];
+    for pair in LEVELS.windows(2) {
+        let midpoint = (f32::from(pair[0]) + f32::from(pair[1])) / 2.0;
+        for (index, v) in index.iter_mut().zip(v) {
+            *index += u32::from(v >= midpoint);
+        }
     }
-    (0..15).map(|i| u8::from(v >= midpoint(i))).sum()
+    index.map(|index| index as u8)
 }

@@ -10,11 +10,16 @@
 //!
 //! Element 128h + 32s + j (h < 2, s < 4, j < 32) is in bits 2s + 1 and 2s of byte 32h + j of `qs`.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
 use tangelo_core::DType;
 
+use super::Format;
 use super::bits::{f16, field, field_mut, put_f16};
 use super::fit::{affine, clip_code, inverse, unsigned_multiples};
-use super::{Format, Unpack};
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use crate::dispatch::{Impl, Simd};
 
 const BYTES: usize = DType::Q2K.block_bytes();
@@ -26,7 +31,11 @@ pub(super) static FORMAT: Format = Format {
     offset: 0,
     has_min: true,
     q_max: Q_MAX,
-    unpack: &[Impl { simd: Simd::Reference, run: reference as Unpack }],
+    unpack: &[
+        #[cfg(target_arch = "x86_64")]
+        Impl { simd: Simd::Avx2, run: avx2 },
+        Impl { simd: Simd::Reference, run: reference },
+    ],
     encode,
 };
 
@@ -41,6 +50,27 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
             min[g] = -(dmin * f32::from(block[g] >> 4));
         }
         unpack_pairs(field(block, 16), q);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    let groups = scale.as_chunks_mut::<16>().0.iter_mut().zip(min.as_chunks_mut::<16>().0);
+    for ((block, q), (scale, min)) in
+        src.as_chunks::<BYTES>().0.iter().zip(q.as_chunks_mut::<256>().0).zip(groups)
+    {
+        let (d, dmin) = (x86::f16(block, 80), x86::f16(block, 82));
+        for half in 0..2 {
+            let codes = x86::widen8(field(block, 8 * half));
+            let nibble = _mm256_set1_epi32(0xf);
+            x86::store_multiples(&mut scale[8 * half..], d, _mm256_and_si256(codes, nibble));
+            x86::store_multiples(&mut min[8 * half..], -dmin, _mm256_srli_epi32::<4>(codes));
+        }
+        for g in 0..8 {
+            let pairs = x86::load32(field(block, 16 + g / 4 * 32));
+            x86::store32(&mut q[32 * g..], x86::move_bits(pairs, 2 * (g % 4), 0, 3));
+        }
     }
 }
 

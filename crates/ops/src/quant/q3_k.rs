@@ -11,12 +11,17 @@
 //! Scale g has its low four bits in byte g % 8 of `scales` (low nibble for g < 8, high one for the rest) and
 //! its upper two in bits 2k + 1 and 2k of byte 8 + g % 4, where k = g / 4.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
 use tangelo_core::DType;
 
+use super::Format;
 use super::bits::{f16, field, field_mut, put_f16};
 use super::fit::{clip_code, inverse, signed_multiples, symmetric};
 use super::q2_k::{pack_pairs, unpack_pairs};
-use super::{Format, Unpack};
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use crate::dispatch::{Impl, Simd};
 
 const BYTES: usize = DType::Q3K.block_bytes();
@@ -29,7 +34,11 @@ pub(super) static FORMAT: Format = Format {
     offset: OFFSET,
     has_min: false,
     q_max: 7,
-    unpack: &[Impl { simd: Simd::Reference, run: reference as Unpack }],
+    unpack: &[
+        #[cfg(target_arch = "x86_64")]
+        Impl { simd: Simd::Avx2, run: avx2 },
+        Impl { simd: Simd::Reference, run: reference },
+    ],
     encode,
 };
 
@@ -47,6 +56,25 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
+    let scales = scale.as_chunks_mut::<16>().0;
+    for ((block, q), scale) in src.as_chunks::<BYTES>().0.iter().zip(q.as_chunks_mut::<256>().0).zip(scales) {
+        let d = x86::f16(block, 108);
+        for (half, codes) in unpack_scale_words(field(block, 96)).iter().enumerate() {
+            let offset = _mm256_set1_epi32(i32::from(SCALE_OFFSET));
+            x86::store_multiples(&mut scale[8 * half..], d, _mm256_sub_epi32(x86::widen8(codes), offset));
+        }
+        let hmask = x86::load32(field(block, 0));
+        for g in 0..8 {
+            let pairs = x86::load32(field(block, 32 + g / 4 * 32));
+            let low = x86::move_bits(pairs, 2 * (g % 4), 0, 3);
+            x86::store32(&mut q[32 * g..], _mm256_or_si256(low, x86::move_bits(hmask, g, 2, 4)));
+        }
+    }
+}
+
 /// The scales, offset removed: −32..=31.
 #[inline]
 fn unpack_scales(packed: &[u8; 12]) -> [i8; 16] {
@@ -55,6 +83,20 @@ fn unpack_scales(packed: &[u8; 12]) -> [i8; 16] {
         let high = packed[8 + g % 4] >> (2 * (g / 4)) & 3;
         (low | high << 4) as i8 - SCALE_OFFSET as i8
     })
+}
+
+/// The scales with their offset, 0..=63: those of groups 0..8, then of 8..16; eight bytes at a time.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn unpack_scale_words(packed: &[u8; 12]) -> [[u8; 8]; 2] {
+    let low = u64::from_le_bytes(*field(packed, 0));
+    let high = u64::from(u32::from_le_bytes(*field(packed, 8)));
+    // For each half, the two rounds of four upper bits side by side.
+    let (high_first, high_second) = (high | high << 30, high >> 4 | high << 26);
+    let join = |low: u64, high: u64| {
+        (low & 0x0f0f_0f0f_0f0f_0f0f | (high & 0x0303_0303_0303_0303) << 4).to_le_bytes()
+    };
+    [join(low, high_first), join(low >> 4, high_second)]
 }
 
 /// Inverse of [`unpack_scales`].

@@ -8,9 +8,11 @@
 
 use tangelo_core::DType;
 
+use super::Format;
 use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
 use super::fit::{clip_code, clip_f16, extreme, inverse};
-use super::{Format, Unpack};
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use crate::dispatch::{Impl, Simd};
 
 const BYTES: usize = DType::Q4_0.block_bytes();
@@ -21,7 +23,11 @@ pub(super) static FORMAT: Format = Format {
     offset: 8,
     has_min: false,
     q_max: 15,
-    unpack: &[Impl { simd: Simd::Reference, run: reference as Unpack }],
+    unpack: &[
+        #[cfg(target_arch = "x86_64")]
+        Impl { simd: Simd::Avx2, run: avx2 },
+        Impl { simd: Simd::Reference, run: reference },
+    ],
     encode,
 };
 
@@ -30,6 +36,16 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
     for ((block, q), scale) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale) {
         *scale = f16(block, 0);
         split_nibbles::<16>(field(block, 2), q);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
+    let blocks = src.as_chunks::<BYTES>().0;
+    for ((block, q), scale) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale) {
+        *scale = x86::f16(block, 0);
+        x86::store32(q, x86::split_nibbles(field(block, 2)));
     }
 }
 

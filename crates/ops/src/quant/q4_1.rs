@@ -9,9 +9,11 @@
 
 use tangelo_core::DType;
 
+use super::Format;
 use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
 use super::fit::{clip_code, clip_f16, inverse, range};
-use super::{Format, Unpack};
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use crate::dispatch::{Impl, Simd};
 
 const BYTES: usize = DType::Q4_1.block_bytes();
@@ -22,7 +24,11 @@ pub(super) static FORMAT: Format = Format {
     offset: 0,
     has_min: true,
     q_max: 15,
-    unpack: &[Impl { simd: Simd::Reference, run: reference as Unpack }],
+    unpack: &[
+        #[cfg(target_arch = "x86_64")]
+        Impl { simd: Simd::Avx2, run: avx2 },
+        Impl { simd: Simd::Reference, run: reference },
+    ],
     encode,
 };
 
@@ -32,6 +38,17 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
         *scale = f16(block, 0);
         *min = f16(block, 2);
         split_nibbles::<16>(field(block, 4), q);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    let blocks = src.as_chunks::<BYTES>().0;
+    for (((block, q), scale), min) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale).zip(min) {
+        *scale = x86::f16(block, 0);
+        *min = x86::f16(block, 2);
+        x86::store32(q, x86::split_nibbles(field(block, 4)));
     }
 }
 

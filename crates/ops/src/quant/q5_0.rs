@@ -7,13 +7,18 @@
 //! x[i] = d · (q[i] − 16)
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
 use tangelo_core::DType;
 
+use super::Format;
 use super::bits::{
     f16, field, field_mut, gather_fifth_bits, join_nibbles, put_f16, split_nibbles, spread_fifth_bits,
 };
 use super::fit::{clip_code, clip_f16, extreme, inverse};
-use super::{Format, Unpack};
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use crate::dispatch::{Impl, Simd};
 
 const BYTES: usize = DType::Q5_0.block_bytes();
@@ -24,7 +29,11 @@ pub(super) static FORMAT: Format = Format {
     offset: 16,
     has_min: false,
     q_max: 31,
-    unpack: &[Impl { simd: Simd::Reference, run: reference as Unpack }],
+    unpack: &[
+        #[cfg(target_arch = "x86_64")]
+        Impl { simd: Simd::Avx2, run: avx2 },
+        Impl { simd: Simd::Reference, run: reference },
+    ],
     encode,
 };
 
@@ -34,6 +43,17 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
         *scale = f16(block, 0);
         split_nibbles::<16>(field(block, 6), q);
         spread_fifth_bits(u32::from_le_bytes(*field(block, 2)), q);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
+    let blocks = src.as_chunks::<BYTES>().0;
+    for ((block, q), scale) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale) {
+        *scale = x86::f16(block, 0);
+        let fifth = x86::spread_fifth_bits(u32::from_le_bytes(*field(block, 2)));
+        x86::store32(q, _mm256_or_si256(x86::split_nibbles(field(block, 6)), fifth));
     }
 }
 

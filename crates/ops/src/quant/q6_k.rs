@@ -11,12 +11,17 @@
 //! Byte 64h + j of `ql` (h < 2, j < 64) holds element 128h + j in its low nibble and 128h + 64 + j in its
 //! high one.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
 use tangelo_core::DType;
 
+use super::Format;
 use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
 use super::fit::{clip_code, inverse, signed_multiples, symmetric};
 use super::q2_k::{pack_pairs, unpack_pairs};
-use super::{Format, Unpack};
+#[cfg(target_arch = "x86_64")]
+use super::x86;
 use crate::dispatch::{Impl, Simd};
 
 const BYTES: usize = DType::Q6K.block_bytes();
@@ -29,7 +34,11 @@ pub(super) static FORMAT: Format = Format {
     offset: OFFSET,
     has_min: false,
     q_max: Q_MAX,
-    unpack: &[Impl { simd: Simd::Reference, run: reference as Unpack }],
+    unpack: &[
+        #[cfg(target_arch = "x86_64")]
+        Impl { simd: Simd::Avx2, run: avx2 },
+        Impl { simd: Simd::Reference, run: reference },
+    ],
     encode,
 };
 
@@ -47,6 +56,28 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
         }
         for (q, low) in q.iter_mut().zip(low) {
             *q = *q << 4 | low;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
+    let scales = scale.as_chunks_mut::<16>().0;
+    for ((block, q), scale) in src.as_chunks::<BYTES>().0.iter().zip(q.as_chunks_mut::<256>().0).zip(scales) {
+        let d = x86::f16(block, 208);
+        for half in 0..2 {
+            let codes = x86::widen8_signed(field(block, 192 + 8 * half));
+            x86::store_multiples(&mut scale[8 * half..], d, codes);
+        }
+        for h in 0..2 {
+            let upper = x86::load32(field(block, 128 + 32 * h));
+            for s in 0..4 {
+                let nibbles = x86::load32(field(block, 64 * h + s % 2 * 32));
+                let low = x86::move_bits(nibbles, s / 2 * 4, 0, 0xf);
+                let code = _mm256_or_si256(low, x86::move_bits(upper, 2 * s, 4, 0x30));
+                x86::store32(&mut q[128 * h + 32 * s..], code);
+            }
         }
     }
 }
