@@ -1,0 +1,145 @@
+//! Linear layers: y = x · Wᵀ (+ bias) for every stored type.
+//!
+//! **Plain floats** (F32, F16, BF16, F8_E4M3): one f32 accumulator per output, from +0,
+//! `s = fma(x[m, k], w[r, k], s)` for k increasing; then `s · scale` if the weight has a scale (ModelOpt's
+//! `weight_scale`), then `+ bias[r]`. Activations stay f32.
+//!
+//! **Block formats**: activations are rounded by [`crate::quantise_rows`], weights are in the unpacked form of
+//! [`crate::quant`] (`scale·(q − offset) + min` per group). One f32 accumulator per output, from +0; for each
+//! group g of 32 or 16 elements, increasing, with d and Σ of the activations of that group:
+//!
+//! ```text
+//! n = Σ (qw[k] − offset) · qx[k]                 exact, in integers
+//! s = fma(f32(n), scale[r, g] · d, s)            the product rounded first
+//! s = fma(min[r, g], d · f32(Σ qx), s)           only formats with minima
+//! ```
+//!
+//! then `+ bias[r]`. Nothing in this depends on how many rows of x there are, on tiling, on layout or on the
+//! width of vectors, so one token and a chunk of tokens give the same bits (principle P1): the fast twins put
+//! sixteen rows of W in the lanes ([`panel`]), which leaves every output its own accumulator. A layout
+//! repacked ahead of time, or a tile of any shape, can keep the same order.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dense;
+mod panel;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+
+use tangelo_core::DType;
+
+use crate::device::{Cx, Mat, View};
+use crate::dispatch::Simd;
+use crate::quant;
+use crate::quantise_rows::quantise_rows;
+
+/// A weight matrix as it is stored: `rows` outputs by `cols` inputs, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Weight<'a> {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    bytes: &'a [u8],
+    scale: f32,
+}
+
+/// A weight whose bytes are not what its shape needs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightError {
+    /// The width is not a whole number of blocks.
+    #[error("rows of {cols} elements cannot be stored as {dtype}: its blocks hold {}", dtype.block_len())]
+    NotWholeBlocks {
+        /// Stored type.
+        dtype: DType,
+        /// Elements per row.
+        cols: usize,
+    },
+    /// Too few or too many bytes.
+    #[error("a {rows} x {cols} {dtype} matrix takes {want} bytes, found {got}")]
+    Bytes {
+        /// Stored type.
+        dtype: DType,
+        /// Outputs.
+        rows: usize,
+        /// Inputs.
+        cols: usize,
+        /// Bytes the shape needs.
+        want: usize,
+        /// Bytes found.
+        got: usize,
+    },
+}
+
+impl<'a> Weight<'a> {
+    /// A view of `bytes` as `rows` rows of `cols` elements, each multiplied by `scale`.
+    pub fn new(
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        bytes: &'a [u8],
+        scale: f32,
+    ) -> Result<Weight<'a>, WeightError> {
+        let row_bytes = dtype.row_bytes(cols).ok_or(WeightError::NotWholeBlocks { dtype, cols })?;
+        let want = row_bytes.saturating_mul(rows);
+        if want != bytes.len() {
+            return Err(WeightError::Bytes { dtype, rows, cols, want, got: bytes.len() });
+        }
+        Ok(Weight { dtype, rows, cols, row_bytes, bytes, scale })
+    }
+
+    /// Stored type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Number of outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of inputs.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The bytes of row `r`.
+    pub fn row(&self, r: usize) -> &'a [u8] {
+        &self.bytes[r * self.row_bytes..(r + 1) * self.row_bytes]
+    }
+
+    /// The bytes of elements `from .. from + len` of row `r`; both at block boundaries.
+    fn piece(&self, r: usize, from: usize, len: usize) -> &'a [u8] {
+        let (block, bytes) = (self.dtype.block_len(), self.dtype.block_bytes());
+        &self.row(r)[from / block * bytes..(from + len) / block * bytes]
+    }
+}
+
+/// y = x · Wᵀ · scale + bias.
+///
+/// # Shapes
+/// `x` (m, cols of `w`), `bias` (rows of `w`), result (m, rows of `w`).
+///
+/// # Panics
+/// If the shapes do not agree.
+pub fn matmul(cx: &Cx, x: View<'_>, w: &Weight<'_>, bias: Option<&[f32]>) -> Mat {
+    assert_eq!(x.cols(), w.cols, "matmul: width of x and of the weight");
+    assert!(bias.is_none_or(|b| b.len() == w.rows), "matmul: one bias per output");
+    let mut y = cx.mat(x.rows(), w.rows);
+    let mut view = y.view_mut();
+    let out = panel::Output { y: &view.share(), scale: w.scale, bias };
+    match (quant::format(w.dtype), cx.simd()) {
+        (None, Simd::Reference) => reference::dense(cx, x, w, &out),
+        (None, _) => panel::dense(cx, x, w, &out),
+        (Some(format), Simd::Reference) => {
+            reference::quantised(cx, &quantise_rows(cx, x), x.rows(), w, format, &out);
+        }
+        (Some(format), _) => panel::quantised(cx, &quantise_rows(cx, x), x.rows(), w, format, &out),
+    }
+    drop(view);
+    y
+}

@@ -1,0 +1,242 @@
+//! The common shape of the fast twins: sixteen rows of W at a time, one per lane.
+//!
+//! A *panel* is a stretch of sixteen rows, unpacked and transposed so that what meets one step of k lies
+//! together: `(k, 16)` f32 for plain floats, `(k / 4, 16, 4)` bytes and `(group, 16)` scales for block formats.
+//! It is built once, in the first-level cache, and multiplied with every row of x; a kernel adds the panel's
+//! share to a tile of accumulators `(m, 16)`. Unpacking therefore costs the same for one token as for hundreds.
+
+use super::{Weight, dense};
+use crate::device::{Cx, SharedRows, View};
+use crate::dispatch::{Impl, Simd};
+use crate::lanes::LANES;
+use crate::quant::{self, Format};
+use crate::quantise_rows::QuantisedRows;
+use std::ops::Range;
+
+/// Elements of k in a panel of block formats: one super-block.
+pub(super) const STEP: usize = 256;
+/// Elements of k in a panel of plain floats.
+pub(super) const DENSE_STEP: usize = 128;
+/// Groups in a panel, at the smallest group size.
+pub(super) const GROUPS: usize = STEP / 16;
+/// Rows of x whose accumulators are held at once (16 KiB).
+const TILE: usize = 256;
+/// Panels per part at most: small enough to balance threads, large enough to amortise a claim.
+const PANELS_PER_PART_MAX: usize = 8;
+
+/// Where results go.
+pub(super) struct Output<'a> {
+    pub y: &'a SharedRows<'a>,
+    pub scale: f32,
+    pub bias: Option<&'a [f32]>,
+}
+
+impl Output<'_> {
+    /// Writes outputs `r ..` of token `m`.
+    ///
+    /// # Safety
+    /// No other thread may write the same outputs.
+    pub(super) unsafe fn write(&self, m: usize, r: usize, sums: &[f32]) {
+        // SAFETY: the caller vouches.
+        let y = unsafe { self.y.part(m, r..r + sums.len()) };
+        for (i, (y, s)) in y.iter_mut().zip(sums).enumerate() {
+            let scaled = if self.scale == 1.0 { *s } else { *s * self.scale };
+            *y = self.bias.map_or(scaled, |bias| scaled + bias[r + i]);
+        }
+    }
+}
+
+/// Sixteen rows over [`STEP`] elements of a block format.
+#[repr(align(64))]
+pub(super) struct Panel {
+    /// (k / 4, 16, 4).
+    pub q: [u8; STEP * LANES],
+    /// (group, 16).
+    pub scale: [f32; GROUPS * LANES],
+    /// (group, 16).
+    pub min: [f32; GROUPS * LANES],
+}
+
+/// Rows as unpacked, before transposition: (16, ·).
+#[repr(align(64))]
+struct Rows {
+    q: [u8; STEP * LANES],
+    scale: [f32; GROUPS * LANES],
+    min: [f32; GROUPS * LANES],
+}
+
+/// What a kernel is told about the piece of x a panel meets.
+#[derive(Clone)]
+pub(super) struct Piece {
+    /// Rows of x.
+    pub tokens: Range<usize>,
+    /// First element of k.
+    pub from: usize,
+    /// Number of elements: a multiple of 32, at most [`STEP`].
+    pub len: usize,
+}
+
+/// Adds the products of `panel` and a piece of `x` to `sums` (tokens, 16).
+pub(super) type IntegerKernel =
+    unsafe fn(panel: &Panel, format: &Format, x: &QuantisedRows, piece: Piece, sums: &mut [[f32; LANES]]);
+
+/// `rows` (16, stride) to `out` (n, 16), 32-bit elements, n a multiple of 8.
+type Transpose = unsafe fn(rows: *const u32, stride: usize, n: usize, out: *mut u32);
+
+static INTEGER_KERNELS: &[Impl<IntegerKernel>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Impl { simd: Simd::Avx512, run: super::avx512::integer },
+    #[cfg(target_arch = "x86_64")]
+    Impl { simd: Simd::Avx2, run: super::avx2::integer },
+    Impl { simd: Simd::Reference, run: integer_plain },
+];
+
+static TRANSPOSES: &[Impl<Transpose>] = &[
+    #[cfg(target_arch = "x86_64")]
+    Impl { simd: Simd::Avx2, run: super::avx2::transpose },
+    Impl { simd: Simd::Reference, run: transpose_plain },
+];
+
+/// Block formats.
+pub(super) fn quantised(
+    cx: &Cx,
+    x: &QuantisedRows,
+    m: usize,
+    w: &Weight<'_>,
+    format: &Format,
+    out: &Output<'_>,
+) {
+    let (unpack, kernel, transpose) =
+        (cx.choose(format.unpack), cx.choose(INTEGER_KERNELS), cx.choose(TRANSPOSES));
+    let groups = STEP / format.group;
+    run_panels(cx, m, w.rows, out, &|row, tile, sums| {
+        let mut rows = Rows::zeroed();
+        let mut panel = Panel::zeroed();
+        for from in (0..w.cols).step_by(STEP) {
+            let len = STEP.min(w.cols - from);
+            for r in 0..LANES.min(w.rows - row) {
+                let (q, scale, min) = rows.row(r, groups);
+                // SAFETY: `choose` returns what this machine can run.
+                unsafe { unpack(w.piece(row + r, from, len), &mut q[..len], scale, min) };
+            }
+            // SAFETY: the arrays hold sixteen rows of the given strides; `choose` as above.
+            unsafe {
+                transpose(rows.q.as_ptr().cast(), STEP / 4, len / 4, panel.q.as_mut_ptr().cast());
+                let n = groups.next_multiple_of(8);
+                transpose(rows.scale.as_ptr().cast(), n, n, panel.scale.as_mut_ptr().cast());
+                if format.has_min {
+                    transpose(rows.min.as_ptr().cast(), n, n, panel.min.as_mut_ptr().cast());
+                }
+                kernel(&panel, format, x, Piece { tokens: tile.clone(), from, len }, sums);
+            }
+        }
+    });
+}
+
+/// Plain floats.
+pub(super) fn dense(cx: &Cx, x: View<'_>, w: &Weight<'_>, out: &Output<'_>) {
+    let (kernel, transpose) = (cx.choose(dense::KERNELS), cx.choose(TRANSPOSES));
+    run_panels(cx, x.rows(), w.rows, out, &|row, tile, sums| {
+        let mut rows = [0.0f32; DENSE_STEP * LANES];
+        let mut panel = [0.0f32; DENSE_STEP * LANES];
+        for from in (0..w.cols).step_by(DENSE_STEP) {
+            let len = DENSE_STEP.min(w.cols - from);
+            for r in 0..LANES.min(w.rows - row) {
+                let decoded = &mut rows[r * DENSE_STEP..][..len];
+                quant::dequantize_row(cx.simd(), w.dtype, w.piece(row + r, from, len), decoded)
+                    .expect("checked by Weight::new");
+            }
+            // SAFETY: the arrays hold sixteen rows of the given stride, a multiple of eight; `choose` returns
+            // what this machine can run.
+            unsafe {
+                let n = len.next_multiple_of(8);
+                transpose(rows.as_ptr().cast(), DENSE_STEP, n, panel.as_mut_ptr().cast());
+                kernel(&panel[..len * LANES], x, Piece { tokens: tile.clone(), from, len }, sums);
+            }
+        }
+    });
+}
+
+/// Calls `work(first row of the panel, tokens, zeroed accumulators)` for every panel and tile of tokens, and
+/// writes the accumulators.
+fn run_panels(
+    cx: &Cx,
+    m: usize,
+    rows: usize,
+    out: &Output<'_>,
+    work: &(dyn Fn(usize, Range<usize>, &mut [[f32; LANES]]) + Sync),
+) {
+    let panels = rows.div_ceil(LANES);
+    let grain = (panels / (8 * cx.threads())).clamp(1, PANELS_PER_PART_MAX);
+    cx.run_ranges(panels, grain, &|panels| {
+        let mut sums = [[0.0f32; LANES]; TILE];
+        for row in panels.map(|p| p * LANES) {
+            for tile in (0..m).step_by(TILE).map(|t| t..m.min(t + TILE)) {
+                let sums = &mut sums[..tile.len()];
+                sums.fill([0.0; LANES]);
+                work(row, tile.clone(), sums);
+                for (m, sums) in tile.zip(sums) {
+                    // SAFETY: each panel belongs to one part.
+                    unsafe { out.write(m, row, &sums[..LANES.min(rows - row)]) };
+                }
+            }
+        }
+    });
+}
+
+impl Panel {
+    fn zeroed() -> Panel {
+        Panel { q: [0; _], scale: [0.0; _], min: [0.0; _] }
+    }
+}
+
+impl Rows {
+    fn zeroed() -> Rows {
+        Rows { q: [0; _], scale: [0.0; _], min: [0.0; _] }
+    }
+
+    /// Codes, scales and minima of row `r`, where rows hold `groups` groups.
+    fn row(&mut self, r: usize, groups: usize) -> (&mut [u8], &mut [f32], &mut [f32]) {
+        let n = groups.next_multiple_of(8);
+        (
+            &mut self.q[r * STEP..][..STEP],
+            &mut self.scale[r * n..][..groups],
+            &mut self.min[r * n..][..groups],
+        )
+    }
+}
+
+/// # Safety
+/// `rows` must hold 16 rows of `stride ≥ n` elements, `out` room for n · 16.
+unsafe fn transpose_plain(rows: *const u32, stride: usize, n: usize, out: *mut u32) {
+    for r in 0..LANES {
+        for i in 0..n {
+            // SAFETY: r < 16 and i < n.
+            unsafe { out.add(i * LANES + r).write_unaligned(rows.add(r * stride + i).read_unaligned()) };
+        }
+    }
+}
+
+/// The integer kernel without vectors: the order of arithmetic of the module above, over a panel.
+fn integer_plain(panel: &Panel, format: &Format, x: &QuantisedRows, piece: Piece, sums: &mut [[f32; LANES]]) {
+    for (m, sums) in piece.tokens.clone().zip(sums) {
+        for g in 0..piece.len / format.group {
+            let at = piece.from + g * format.group;
+            let d = x.d(m)[at / 32];
+            let sum: i32 = x.sum(m)[at / 16..(at + format.group) / 16].iter().sum();
+            for r in 0..LANES {
+                let n: i32 = (0..format.group)
+                    .map(|i| {
+                        let k = g * format.group + i;
+                        let w = panel.q[k / 4 * 64 + r * 4 + k % 4];
+                        (i32::from(w) - i32::from(format.offset)) * i32::from(x.q(m)[at + i])
+                    })
+                    .sum();
+                sums[r] = (n as f32).mul_add(panel.scale[g * LANES + r] * d, sums[r]);
+                if format.has_min {
+                    sums[r] = panel.min[g * LANES + r].mul_add(d * sum as f32, sums[r]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Every implementation against the reference level for every stored type, alone and in batches, and the
+//! reference against f64.
+
+use super::*;
+use crate::testing::{Rng, assert_same_bits, on_every_simd};
+
+/// Encoded random weights of `rows` x `cols`.
+fn weights(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
+    let row_bytes = dtype.row_bytes(cols).expect("whole blocks");
+    let mut bytes = vec![0; rows * row_bytes];
+    for row in bytes.chunks_exact_mut(row_bytes) {
+        quant::encode_row(dtype, &rng.uniform(cols, 0.5), row).expect("sizes match");
+    }
+    bytes
+}
+
+/// Widths worth trying: whole panels, partial ones, single blocks.
+fn widths(dtype: DType) -> Vec<usize> {
+    match dtype.block_len() {
+        1 => vec![1, 7, 16, 127, 128, 129, 300],
+        32 => vec![32, 224, 256, 288, 448],
+        _ => vec![256, 512],
+    }
+}
+
+#[test]
+fn implementations_equal_the_reference_for_every_type() {
+    let reference = Cx::new(1, Simd::Reference).expect("always available");
+    on_every_simd(|cx, rng| {
+        for dtype in DType::ALL {
+            for cols in widths(dtype) {
+                for rows in [1, 15, 16, 33] {
+                    let bytes = weights(rng, dtype, rows, cols);
+                    let w = Weight::new(dtype, rows, cols, &bytes, 0.75).expect("sizes match");
+                    let bias = rng.uniform(rows, 1.0);
+                    let x = Mat::from_vec(9, cols, rng.uniform(9 * cols, 2.0));
+                    let want = matmul(&reference, x.view(), &w, Some(&bias));
+                    let what = format!("{dtype} {rows} x {cols} {}", cx.simd());
+                    let together = matmul(cx, x.view(), &w, Some(&bias));
+                    assert_same_bits(together.data(), want.data(), &what);
+                    for m in 0..9 {
+                        let alone = matmul(cx, x.view().slice_rows(m..m + 1), &w, Some(&bias));
+                        assert_same_bits(alone.data(), want.row(m), &format!("{what}, row {m} alone"));
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn extreme_codes_do_not_saturate() {
+    let reference = Cx::new(1, Simd::Reference).expect("always available");
+    on_every_simd(|cx, _| {
+        for format in quant::FORMATS {
+            for fill in [0x00, 0xff, 0x7f, 0x80] {
+                let mut bytes = vec![fill; 16 * format.dtype.row_bytes(256).expect("whole blocks")];
+                // Any scale will do as long as it is a number: 0x3c3c is 1.06 in f16.
+                for block in bytes.chunks_exact_mut(format.dtype.block_bytes()) {
+                    let n = block.len();
+                    block[..4].fill(0x3c);
+                    block[n - 4..].fill(0x3c);
+                }
+                let w = Weight::new(format.dtype, 16, 256, &bytes, 1.0).expect("sizes match");
+                for value in [1.0, -1.0] {
+                    let x = Mat::from_vec(3, 256, vec![value; 3 * 256]);
+                    let want = matmul(&reference, x.view(), &w, None);
+                    let got = matmul(cx, x.view(), &w, None);
+                    assert_same_bits(got.data(), want.data(), &format!("{} {fill:#x}", format.dtype));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn more_tokens_than_a_tile_and_threads() {
+    on_every_simd(|cx, rng| {
+        let (m, rows, cols) = (600, 40, 64);
+        let x = Mat::from_vec(m, cols, rng.uniform(m * cols, 2.0));
+        for dtype in [DType::Q5_0, DType::BF16] {
+            let bytes = weights(rng, dtype, rows, cols);
+            let w = Weight::new(dtype, rows, cols, &bytes, 1.0).expect("sizes match");
+            let all = matmul(cx, x.view(), &w, None);
+            for m in [0, 255, 256, 511, 599] {
+                let alone = matmul(cx, x.view().slice_rows(m..m + 1), &w, None);
+                assert_same_bits(all.row(m), alone.data(), &format!("{dtype} token {m}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn reference_is_the_product() {
+    let cx = Cx::new(1, Simd::Reference).expect("always available");
+    let mut rng = Rng::new(6);
+    let (rows, cols) = (5, 256);
+    for dtype in DType::ALL {
+        let bytes = weights(&mut rng, dtype, rows, cols);
+        let w = Weight::new(dtype, rows, cols, &bytes, 1.0).expect("sizes match");
+        let x = Mat::from_vec(1, cols, rng.uniform(cols, 1.0));
+        let got = matmul(&cx, x.view(), &w, None);
+        for r in 0..rows {
+            let mut row = vec![0.0; cols];
+            quant::dequantize_row(Simd::Reference, dtype, w.row(r), &mut row).expect("sizes match");
+            let want: f64 = row.iter().zip(x.row(0)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            // Activations of block formats are rounded to 1/254 of their block's largest: 256 such errors of
+            // at most 0.004 times weights of at most 0.5 add up to about 0.02 (three deviations).
+            let tolerance = if dtype.is_quantised() { 0.03 } else { 1e-5 };
+            let error = (f64::from(got.row(0)[r]) - want).abs();
+            assert!(error < tolerance, "{dtype} row {r}: {} {want}", got.row(0)[r]);
+        }
+    }
+}
+
+#[test]
+fn wrong_sizes_are_refused() {
+    let error = Weight::new(DType::Q4K, 2, 100, &[], 1.0).expect_err("100 is no multiple of 256");
+    assert!(error.to_string().contains("100"), "{error}");
+    let error = Weight::new(DType::F32, 2, 3, &[0; 23], 1.0).expect_err("24 bytes");
+    assert!(error.to_string().contains("24 bytes, found 23"), "{error}");
+}
