@@ -29,3 +29,13 @@ pub const HEADS_MAX: usize = 1 << 16;
 pub const CONV_KERNEL_MAX: usize = 64;
 /// Most experts in a layer.
 pub const EXPERTS_MAX: usize = 1 << 16;
+/// Most token ids of a tokenizer (the largest published vocabularies have about 300,000).
+pub const VOCABULARY_MAX: usize = 1 << 22;
+/// Longest chat template.
+pub const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+/// Longest prompt that a chat template may render (a context of a million tokens is about 4 MB of text).
+pub const RENDERED_BYTES_MAX: usize = 64 << 20;
+/// Most arguments of one tool call, and most tool calls in one message.
+pub const TOOL_CALLS_MAX: usize = 1024;
+/// Longest list of files of a repository on the hub.
+pub const HUB_LISTING_BYTES_MAX: u64 = 16 << 20;
