@@ -3,10 +3,12 @@
 
 #![allow(non_snake_case)] // A, B, C, D are the names of the Mamba papers.
 
+pub mod attention;
 pub mod causal_conv;
 pub mod device;
 pub mod dispatch;
 pub mod elementwise;
+pub mod embedding;
 pub mod lanes;
 pub mod math;
 pub mod matmul;
@@ -14,6 +16,7 @@ pub mod quant;
 pub mod quantise_rows;
 pub mod rms_norm;
 pub mod rms_norm_gated;
+pub mod route;
 pub mod ssd;
 #[cfg(test)]
 pub(crate) mod testing;

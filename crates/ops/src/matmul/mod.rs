@@ -107,6 +107,11 @@ impl<'a> Weight<'a> {
         self.cols
     }
 
+    /// What every element is multiplied by.
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
     /// The bytes of row `r`.
     pub fn row(&self, r: usize) -> &'a [u8] {
         &self.bytes[r * self.row_bytes..(r + 1) * self.row_bytes]

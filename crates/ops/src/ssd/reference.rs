@@ -7,7 +7,7 @@ use crate::lanes::reference::sum_lanes;
 ///
 /// # Safety
 /// No other thread may use the columns of y of this head.
-pub unsafe fn head(job: &Head<'_>, state: &mut [f32]) {
+pub(crate) unsafe fn head(job: &Head<'_>, state: &mut [f32]) {
     let (n, h) = (job.n, job.steps.cols() / 2);
     for t in 0..job.input.x.rows() {
         let (delta, a) = (job.steps.row(t)[job.head], job.steps.row(t)[h + job.head]);
