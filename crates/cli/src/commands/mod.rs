@@ -1,0 +1,37 @@
+//! The subcommands, one file each: `Args` says what it takes, `run` does it.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod ls;
+mod pull;
+mod rm;
+
+/// Run NVIDIA's Nemotron 3 hybrid Mamba-Transformer language models on hardware you own.
+#[derive(Debug, Parser)]
+#[command(name = "tangelo", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Pull(pull::Args),
+    Ls(ls::Args),
+    Rm(rm::Args),
+}
+
+impl Cli {
+    /// Runs the chosen subcommand.
+    ///
+    /// # Errors
+    /// One sentence for the user, with the exit status 1.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Pull(args) => pull::run(args),
+            Command::Ls(args) => ls::run(args),
+            Command::Rm(args) => rm::run(args),
+        }
+    }
+}

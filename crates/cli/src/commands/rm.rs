@@ -1,0 +1,42 @@
+//! `tangelo rm`: takes a model out of the hub's cache.
+
+use std::io::Write as _;
+
+use anyhow::{Result, ensure};
+use indicatif::HumanBytes;
+
+use crate::hub::{self, Cache, HubId};
+
+/// Remove a model, one revision or one file from the hub's cache
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which one: org/name[:file][@revision]
+    model: HubId,
+    /// Remove it without asking
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Asks and removes.
+///
+/// # Errors
+/// If the model is not in the cache or cannot be removed, or nobody answers the question.
+pub fn run(args: Args) -> Result<()> {
+    let cache = Cache::from_env()?;
+    if !args.yes && cache.folder(&args.model.repo).exists() {
+        eprint!("remove {} from {}? [y/N] ", args.model, cache.root().display());
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer)?;
+        if read == 0 {
+            eprintln!(); // The question's line is still open.
+        }
+        ensure!(read > 0, "nobody answered, so nothing was removed; pass --yes to remove without asking");
+        if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+            eprintln!("nothing was removed");
+            return Ok(());
+        }
+    }
+    let bytes = hub::remove(&cache, &args.model)?;
+    writeln!(std::io::stdout(), "removed {}, {} freed", args.model, HumanBytes(bytes))?;
+    Ok(())
+}

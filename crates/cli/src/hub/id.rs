@@ -1,0 +1,131 @@
+//! The text that names a model on the hub: `org/name[:file][@revision]`.
+//!
+//! Everything here may end up as part of a path, so a name is refused unless each of its parts is harmless.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest part of a name; the hub's own limit is 96.
+const PART_BYTES_MAX: usize = 128;
+/// Longest path of a file inside a repository.
+const PATH_BYTES_MAX: usize = 512;
+
+/// A model, one file of it, or one revision of it on the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubId {
+    /// `org/name`.
+    pub repo: String,
+    /// Path inside the repository, with `/` between its parts.
+    pub file: Option<String>,
+    /// Branch, tag or commit.
+    pub revision: String,
+    /// Whether the revision was written out; otherwise it is `main`.
+    pub has_revision: bool,
+}
+
+impl FromStr for HubId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<HubId, String> {
+        let wrong =
+            |why: &str| format!("`{text}` is not a hub id such as `org/name[:file][@revision]`: {why}");
+        let end = text.find([':', '@']).unwrap_or(text.len());
+        let (repo, mut rest) = text.split_at(end);
+        match repo.split('/').collect::<Vec<_>>().as_slice() {
+            [org, name] if is_name(org) && is_name(name) && !repo.contains("--") => {}
+            _ => return Err(wrong("the model is not two names of letters, digits, `.`, `_` and `-`")),
+        }
+        let mut id = HubId { repo: repo.into(), file: None, revision: "main".into(), has_revision: false };
+        while let Some(mark) = rest.chars().next() {
+            let part = &rest[1..];
+            let end = part.find([':', '@']).unwrap_or(part.len());
+            let value = part[..end].to_string();
+            match mark {
+                ':' if id.file.is_none() && is_path(&value) => id.file = Some(value),
+                '@' if !id.has_revision && is_path(&value) => {
+                    (id.revision, id.has_revision) = (value, true);
+                }
+                ':' => return Err(wrong("the file is not one relative path")),
+                _ => return Err(wrong("the revision is not one branch, tag or commit")),
+            }
+            rest = &part[end..];
+        }
+        Ok(id)
+    }
+}
+
+impl fmt::Display for HubId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.repo)?;
+        if let Some(file) = &self.file {
+            write!(f, ":{file}")?;
+        }
+        if self.has_revision {
+            write!(f, "@{}", self.revision)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` can be one part of a path everywhere: no separators, no leading dot or hyphen.
+pub fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=PART_BYTES_MAX).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['.', '-'])
+}
+
+/// Whether `text` is a relative path that stays below where it starts.
+pub fn is_path(text: &str) -> bool {
+    let harmless = |part: &str| !matches!(part, "" | "." | "..");
+    text.len() <= PATH_BYTES_MAX
+        && text.split('/').all(harmless)
+        && !text.contains(|c: char| c.is_control() || "\\:@?#%".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_parts_in_either_order() {
+        let id: HubId = "nvidia/Nano-4B".parse().expect("a plain id");
+        assert_eq!((id.file.as_deref(), id.revision.as_str(), id.has_revision), (None, "main", false));
+        for text in ["a/b.c:sub/x.gguf@refs/pr/1", "a/b.c@refs/pr/1:sub/x.gguf"] {
+            let id: HubId = text.parse().expect(text);
+            assert_eq!((id.repo.as_str(), id.file.as_deref()), ("a/b.c", Some("sub/x.gguf")));
+            assert_eq!((id.revision.as_str(), id.has_revision), ("refs/pr/1", true));
+            assert_eq!(id.to_string(), "a/b.c:sub/x.gguf@refs/pr/1");
+        }
+    }
+
+    #[test]
+    fn what_could_leave_the_cache_is_refused() {
+        for text in [
+            "",
+            "name",
+            "a/b/c",
+            "../b",
+            "a/..",
+            "./b",
+            "/a/b",
+            "a//b",
+            "a/b:",
+            "a/b@",
+            "a/b:../x",
+            "a/b:/x",
+            "a/b:x/../y",
+            "a/b@..",
+            "a/b:x:y",
+            "a/b@x@y",
+            "a/b c",
+            "a--x/b",
+            "-a/b",
+            "a/b:x\\y",
+            "a/b:x\n",
+            "https://h/a/b",
+            "a/b:x?y",
+        ] {
+            let error = text.parse::<HubId>().expect_err(text);
+            assert!(error.contains("is not a hub id"), "{error}");
+        }
+    }
+}
