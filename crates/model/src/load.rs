@@ -1,0 +1,78 @@
+//! Walking a checkpoint: a loader stands at a prefix and hands out what lies below it, checked against the
+//! configuration.
+
+use crate::error::{Error, Result};
+use crate::linear::Linear;
+use tangelo_core::DType;
+use tangelo_formats::{Checkpoint, StoredTensor};
+
+/// A place in the tree of tensor names.
+pub(crate) struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    prefix: String,
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(checkpoint: &'a Checkpoint, prefix: &str) -> Loader<'a> {
+        Loader { checkpoint, prefix: prefix.to_string() }
+    }
+
+    /// The place `name` below this one.
+    pub(crate) fn at(&self, name: impl std::fmt::Display) -> Loader<'a> {
+        let prefix =
+            if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        Loader { checkpoint: self.checkpoint, prefix }
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    /// The tensor `name` with exactly this shape.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<StoredTensor> {
+        let name = self.name(name);
+        let tensor = self.checkpoint.tensor(&name)?;
+        if tensor.shape != shape {
+            return Err(Error::Shape { name, want: shape.to_vec(), got: tensor.shape });
+        }
+        Ok(tensor)
+    }
+
+    /// A parameter as f32, whatever plain float it is stored as.
+    pub(crate) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let tensor = self.tensor(name, shape)?;
+        if tensor.dtype.is_quantised() {
+            return Err(Error::NotPlain { name: self.name(name), dtype: tensor.dtype });
+        }
+        Ok(tensor.to_f32()?)
+    }
+
+    /// Whether the checkpoint has `name`.
+    pub(crate) fn has(&self, name: &str) -> Result<bool> {
+        Ok(self.checkpoint.find(&self.name(name))?.is_some())
+    }
+
+    /// The single number in `name`, of shape [] or [1]; `None` if there is none.
+    fn scalar(&self, name: &str) -> Result<Option<f32>> {
+        let Some(tensor) = self.checkpoint.find(&self.name(name))? else { return Ok(None) };
+        match tensor.to_f32()?.as_slice() {
+            [value] => Ok(Some(*value)),
+            _ => Err(Error::Shape { name: self.name(name), want: vec![1], got: tensor.shape }),
+        }
+    }
+
+    /// The linear layer `name`: its weight, the scale of an FP8 weight, and its bias if it should have one.
+    ///
+    /// ModelOpt's `input_scale`, `k_scale` and `v_scale` describe how activations and the cache may be rounded;
+    /// both stay f32 here, so they have no part in the result.
+    pub(crate) fn linear(&self, name: &str, [rows, cols]: [usize; 2], bias: bool) -> Result<Linear> {
+        let at = self.at(name);
+        let weight = at.tensor("weight", &[rows, cols])?;
+        let scale = match weight.dtype {
+            DType::F8E4M3 => at.scalar("weight_scale")?.unwrap_or(1.0),
+            _ => 1.0,
+        };
+        let bias = if bias { Some(at.floats("bias", &[rows])?) } else { None };
+        Linear::new(&at.name("weight"), weight.dtype, [rows, cols], weight.bytes, scale, bias)
+    }
+}

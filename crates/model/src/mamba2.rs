@@ -1,0 +1,109 @@
+//! Mamba-2 mixer (Dao & Gu 2024, arXiv 2405.21060, sections 6 and 7).
+//!
+//! A, B, C, D and dt are the paper's. A = −exp(A_log) is computed when loading; GGUF files store A itself.
+
+use crate::error::Result;
+use crate::linear::Linear;
+use crate::load::Loader;
+use crate::model::Batch;
+use tangelo_formats::config::MambaConfig;
+use tangelo_ops::causal_conv::{Conv, causal_conv_silu};
+use tangelo_ops::rms_norm_gated::rms_norm_gated;
+use tangelo_ops::ssd::{Ssd, SsdInput, ssd};
+use tangelo_ops::{Cx, Mat, math};
+
+/// What one sequence remembers of one Mamba layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MambaState {
+    /// (k − 1, i + 2·g·n): the last inputs of the convolution, oldest first.
+    pub conv: Vec<f32>,
+    /// (h, p, n): the recurrent state.
+    pub ssm: Vec<f32>,
+}
+
+impl MambaState {
+    /// The state before the first token.
+    pub(crate) fn new(config: &MambaConfig) -> MambaState {
+        MambaState {
+            conv: vec![0.0; (config.conv_kernel - 1) * config.conv_size()],
+            ssm: vec![0.0; config.inner_size() * config.state_size],
+        }
+    }
+}
+
+/// The mixer of an `M` block.
+#[derive(Debug)]
+pub(crate) struct Mamba2 {
+    in_proj: Linear,  // d → i + (i + 2·g·n) + h
+    conv1d: Conv,     // (k, i + 2·g·n)
+    ssd: Ssd,         // A, D, dt_bias: (h)
+    norm: Vec<f32>,   // (i)
+    out_proj: Linear, // i → d
+    config: MambaConfig,
+    eps: f32,
+}
+
+impl Mamba2 {
+    pub(crate) fn load(at: &Loader<'_>, d: usize, config: &MambaConfig, eps: f32) -> Result<Mamba2> {
+        let (i, h, channels) = (config.inner_size(), config.num_heads, config.conv_size());
+        let ssd = Ssd {
+            A: load_A(at, h)?,
+            D: at.floats("D", &[h])?,
+            dt_bias: at.floats("dt_bias", &[h])?,
+            dt_limit: config.time_step_limit,
+            num_groups: config.num_groups,
+        };
+        Ok(Mamba2 {
+            in_proj: at.linear("in_proj", [config.in_proj_size(), d], config.proj_bias)?,
+            conv1d: load_conv(&at.at("conv1d"), channels, config.conv_kernel, config.conv_bias)?,
+            ssd,
+            norm: at.at("norm").floats("weight", &[i])?,
+            out_proj: at.linear("out_proj", [d, i], config.proj_bias)?,
+            config: config.clone(),
+            eps,
+        })
+    }
+
+    /// (l, d) → (l, d), advancing the state of every sequence of the batch by its rows.
+    pub(crate) fn forward(&self, cx: &Cx, u: &Mat, batch: &mut Batch<'_, '_>, layer: usize) -> Mat {
+        let (l, i, gn) =
+            (u.rows(), self.config.inner_size(), self.config.num_groups * self.config.state_size);
+        let zxBCdt = self.in_proj.apply(cx, u.view()); // (l, 2i + 2gn + h)
+        let z = zxBCdt.view().slice_cols(0..i); // (l, i)
+        let xBC_in = zxBCdt.view().slice_cols(i..2 * i + 2 * gn); // (l, i + 2gn)
+        let dt = zxBCdt.view().slice_cols(2 * i + 2 * gn..zxBCdt.cols()); // (l, h)
+        let mut xBC = cx.mat(l, i + 2 * gn);
+        let mut y = cx.mat(l, i);
+        for (rows, state) in batch.mamba(layer) {
+            let mut out = xBC.view_mut();
+            let out = &mut out.slice_rows(rows.clone());
+            causal_conv_silu(cx, xBC_in.slice_rows(rows.clone()), &self.conv1d, &mut state.conv, out);
+            let xBC = xBC.view().slice_rows(rows.clone());
+            let input = SsdInput {
+                x: xBC.slice_cols(0..i),               // (l, h·p)
+                B: xBC.slice_cols(i..i + gn),          // (l, g·n)
+                C: xBC.slice_cols(i + gn..i + 2 * gn), // (l, g·n)
+                dt: dt.slice_rows(rows.clone()),       // (l, h)
+            };
+            ssd(cx, &self.ssd, input, &mut state.ssm, &mut y.view_mut().slice_rows(rows));
+        }
+        let y = rms_norm_gated(cx, y.view(), z, &self.norm, self.config.num_groups, self.eps); // (l, i)
+        self.out_proj.apply(cx, y.view())
+    }
+}
+
+fn load_A(at: &Loader<'_>, h: usize) -> Result<Vec<f32>> {
+    if at.has("A")? {
+        return at.floats("A", &[h]);
+    }
+    Ok(at.floats("A_log", &[h])?.iter().map(|a| -math::exp(*a)).collect())
+}
+
+/// Checkpoints store (c, 1, k); the operation wants taps outermost.
+fn load_conv(at: &Loader<'_>, c: usize, k: usize, bias: bool) -> Result<Conv> {
+    let stored = at.floats("weight", &[c, 1, k])?;
+    let weight = (0..k).flat_map(|tap| (0..c).map(move |channel| (channel, tap)));
+    let weight = weight.map(|(channel, tap)| stored[channel * k + tap]).collect();
+    let bias = if bias { at.floats("bias", &[c])? } else { vec![0.0; c] };
+    Ok(Conv { weight, bias })
+}

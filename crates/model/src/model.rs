@@ -1,0 +1,255 @@
+//! The stack of blocks and the one forward.
+
+use crate::attention::Attention;
+use crate::error::{Error, Result};
+use crate::linear::Linear;
+use crate::load::Loader;
+use crate::mamba2::{Mamba2, MambaState};
+use crate::mlp::Mlp;
+use crate::moe::Moe;
+use crate::state::{LayerState, State};
+use std::ops::Range;
+use tangelo_core::TokenId;
+use tangelo_formats::Checkpoint;
+use tangelo_formats::config::{BlockKind, Config};
+use tangelo_ops::attention::KvCache;
+use tangelo_ops::elementwise::{add, gather_rows};
+use tangelo_ops::embedding::embed;
+use tangelo_ops::rms_norm::rms_norm;
+use tangelo_ops::{Cx, Mat};
+
+/// A model in memory (its matrices stay in the mapped files).
+#[derive(Debug)]
+pub struct Model {
+    config: Config,
+    fingerprint: [u8; 32],
+    embeddings: Linear, // (vocabulary, d)
+    layers: Vec<Layer>,
+    norm_f: Vec<f32>, // (d)
+    lm_head: Linear,  // d → vocabulary
+}
+
+#[derive(Debug)]
+struct Layer {
+    norm: Vec<f32>, // (d)
+    mixer: Mixer,
+}
+
+#[derive(Debug)]
+enum Mixer {
+    Mamba(Mamba2),
+    Attention(Attention),
+    Mlp(Mlp),
+    Moe(Moe),
+}
+
+/// Which rows of logits a segment asks for; the others are not computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitRows {
+    /// None: the call only advances the state.
+    None,
+    /// That of the last token.
+    Last,
+    /// One per token.
+    All,
+}
+
+/// The next tokens of one sequence.
+#[derive(Debug)]
+pub struct Segment<'a> {
+    /// Token ids; may be empty if no logits are asked for.
+    pub tokens: &'a [TokenId],
+    /// The state before these tokens; afterwards, the state after them.
+    pub state: &'a mut State,
+    /// Which logits to return.
+    pub logits: LogitRows,
+}
+
+/// A point inside the forward, for looking at activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// The embedded tokens.
+    Embeddings,
+    /// The output of the mixer of a block.
+    Mixer(usize),
+    /// The residual stream after a block.
+    Block(usize),
+    /// The final norm.
+    Norm,
+}
+
+impl Model {
+    /// Finds and checks every tensor of the checkpoint.
+    pub fn load(checkpoint: &Checkpoint) -> Result<Model> {
+        let config = checkpoint.config().clone();
+        let (d, vocab) = (config.hidden_size, config.vocab_size);
+        let root = Loader::new(checkpoint, "");
+        let backbone = root.at("backbone");
+        let layer =
+            |(i, kind): (usize, &BlockKind)| Layer::load(&backbone.at("layers").at(i), &config, *kind);
+        let layers = config.blocks.iter().enumerate().map(layer).collect::<Result<Vec<Layer>>>()?;
+        let embeddings = backbone.linear("embeddings", [vocab, d], false)?;
+        let tied = config.tie_word_embeddings && !root.at("lm_head").has("weight")?;
+        Ok(Model {
+            lm_head: if tied { embeddings.clone() } else { root.linear("lm_head", [vocab, d], false)? },
+            norm_f: backbone.at("norm_f").floats("weight", &[d])?,
+            fingerprint: checkpoint.fingerprint(),
+            embeddings,
+            layers,
+            config,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Identity of the weights; a state belongs to the model it was made by.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
+    /// The state before the first token.
+    pub fn new_state(&self) -> State {
+        State::new(&self.config)
+    }
+
+    /// Advances every segment's state by its tokens and returns the rows of logits asked for, in the order of the
+    /// segments: (rows, vocabulary).
+    ///
+    /// Segments share the work on weights and nothing else: each row is what it would be alone, bit for bit. The
+    /// activations take about `tokens · (2i + f + …) · 4` bytes; callers cut long prompts into chunks.
+    ///
+    /// # Errors
+    /// If a token is outside the vocabulary, or the last of no tokens is asked for; no state has changed then.
+    pub fn forward(&self, cx: &Cx, segments: &mut [Segment<'_>]) -> Result<Mat> {
+        self.forward_observed(cx, segments, &mut |_, _| {})
+    }
+
+    /// [`Model::forward`], showing activations (tokens of all segments, d) to `observe` on the way.
+    pub fn forward_observed(
+        &self,
+        cx: &Cx,
+        segments: &mut [Segment<'_>],
+        observe: &mut dyn FnMut(Observed, &Mat),
+    ) -> Result<Mat> {
+        self.check(segments)?;
+        let tokens: Vec<TokenId> = segments.iter().flat_map(|s| s.tokens.iter().copied()).collect();
+        let mut batch = Batch::new(segments);
+        let mut h = embed(cx, &self.embeddings.weight(), &tokens); // (l, d)
+        observe(Observed::Embeddings, &h);
+        for (i, layer) in self.layers.iter().enumerate() {
+            let u = rms_norm(cx, h.view(), &layer.norm, self.config.norm_eps);
+            let y = layer.mixer.forward(cx, &u, &mut batch, i);
+            observe(Observed::Mixer(i), &y);
+            add(cx, &mut h, &y);
+            observe(Observed::Block(i), &h);
+        }
+        let wanted = batch.finish();
+        let h = gather_rows(cx, h.view(), &wanted);
+        let u = rms_norm(cx, h.view(), &self.norm_f, self.config.norm_eps);
+        observe(Observed::Norm, &u);
+        Ok(self.lm_head.apply(cx, u.view()))
+    }
+
+    fn check(&self, segments: &[Segment<'_>]) -> Result<()> {
+        let vocab_size = self.config.vocab_size;
+        for segment in segments {
+            if let Some(&token) = segment.tokens.iter().find(|&&t| t as usize >= vocab_size) {
+                return Err(Error::Token { token, vocab_size });
+            }
+            if segment.tokens.is_empty() && segment.logits == LogitRows::Last {
+                return Err(Error::NoTokens);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Layer {
+    fn load(at: &Loader<'_>, config: &Config, kind: BlockKind) -> Result<Layer> {
+        let (d, mixer) = (config.hidden_size, at.at("mixer"));
+        Ok(Layer {
+            norm: at.at("norm").floats("weight", &[d])?,
+            mixer: match kind {
+                BlockKind::Mamba => Mixer::Mamba(Mamba2::load(&mixer, d, &config.mamba, config.norm_eps)?),
+                BlockKind::Attention => Mixer::Attention(Attention::load(&mixer, d, &config.attention)?),
+                BlockKind::Mlp => {
+                    Mixer::Mlp(Mlp::load(&mixer, d, config.mlp.intermediate_size, config.mlp.bias)?)
+                }
+                BlockKind::Moe => {
+                    let moe = config.moe.as_ref().ok_or(Error::NoExperts)?;
+                    Mixer::Moe(Moe::load(&mixer, d, moe, config.mlp.bias)?)
+                }
+            },
+        })
+    }
+}
+
+impl Mixer {
+    /// (l, d) → (l, d).
+    fn forward(&self, cx: &Cx, u: &Mat, batch: &mut Batch<'_, '_>, layer: usize) -> Mat {
+        match self {
+            Mixer::Mamba(mamba) => mamba.forward(cx, u, batch, layer),
+            Mixer::Attention(attention) => attention.forward(cx, u, batch, layer),
+            Mixer::Mlp(mlp) => mlp.forward(cx, u.view()),
+            Mixer::Moe(moe) => moe.forward(cx, u),
+        }
+    }
+}
+
+/// The segments of a forward, laid one after the other in the rows of every activation.
+pub(crate) struct Batch<'s, 'a> {
+    segments: &'s mut [Segment<'a>],
+    rows: Vec<Range<usize>>,
+}
+
+impl<'s, 'a> Batch<'s, 'a> {
+    fn new(segments: &'s mut [Segment<'a>]) -> Batch<'s, 'a> {
+        let mut end = 0;
+        let mut next = |s: &Segment<'_>| {
+            let start = end;
+            end += s.tokens.len();
+            start..end
+        };
+        let rows = segments.iter().map(&mut next).collect();
+        Batch { segments, rows }
+    }
+
+    /// Rows and states of all sequences in a Mamba layer.
+    pub(crate) fn mamba(&mut self, layer: usize) -> impl Iterator<Item = (Range<usize>, &mut MambaState)> {
+        self.states(layer).map(|(rows, state)| match state {
+            LayerState::Mamba(state) => (rows, state),
+            _ => unreachable!("State::new follows the blocks of the configuration"),
+        })
+    }
+
+    /// Rows and caches of all sequences in an attention layer.
+    pub(crate) fn attention(&mut self, layer: usize) -> impl Iterator<Item = (Range<usize>, &mut KvCache)> {
+        self.states(layer).map(|(rows, state)| match state {
+            LayerState::Attention(cache) => (rows, cache),
+            _ => unreachable!("State::new follows the blocks of the configuration"),
+        })
+    }
+
+    fn states(&mut self, layer: usize) -> impl Iterator<Item = (Range<usize>, &mut LayerState)> {
+        let rows = self.rows.iter().cloned();
+        let states = self.segments.iter_mut().map(move |s| &mut s.state.layers[layer]);
+        rows.zip(states).filter(|(rows, _)| !rows.is_empty())
+    }
+
+    /// Advances the positions and returns the rows whose logits are asked for.
+    fn finish(self) -> Vec<usize> {
+        let mut wanted = Vec::new();
+        for (segment, rows) in self.segments.iter_mut().zip(self.rows) {
+            segment.state.position += rows.len();
+            match segment.logits {
+                LogitRows::None => {}
+                LogitRows::Last => wanted.push(rows.end - 1),
+                LogitRows::All => wanted.extend(rows),
+            }
+        }
+        wanted
+    }
+}
