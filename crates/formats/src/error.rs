@@ -192,16 +192,17 @@ impl Error {
 
 /// A string from a file, shortened and with its unprintable characters escaped, so that it can stand in a message.
 pub(crate) fn shown(text: &str) -> String {
-    const SHOWN_CHARS_MAX: usize = 80;
+    const SHOWN_BYTES_MAX: usize = 80;
     let mut short = String::new();
-    for c in text.chars().take(SHOWN_CHARS_MAX) {
+    for c in text.chars() {
+        if short.len() >= SHOWN_BYTES_MAX {
+            short.push('…');
+            break;
+        }
         match c {
             '"' | '\'' | '\\' => short.push(c),
             c => short.extend(c.escape_debug()),
         }
-    }
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        short.push('…');
     }
     short
 }

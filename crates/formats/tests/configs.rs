@@ -93,71 +93,54 @@ fn spellings_that_are_accepted() {
     assert!(with(r#""eos_token_id": 2"#, r#""eos_token_id": null"#).unwrap().eos_token_ids.is_empty());
 }
 
+/// What is replaced in the good configuration, by what, and what the error must say.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("nemotron_h", "llama", "unsupported architecture `llama`"),
+    (r#""model_type": "nemotron_h","#, "", "none named in `model_type`"),
+    ("M-*E\"", "M-*X\"", "`hybrid_override_pattern` has `X`"),
+    ("\"M-*E\"", "7", "`hybrid_override_pattern` should be a string, found 7"),
+    ("\"M-*E\"", "null", "`layers_block_type`: one of them must list the layers"),
+    ("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 5", "is 5, but the layer pattern has 4 layers"),
+    ("\"hidden_size\": 64,", "", "`hidden_size` is missing"),
+    ("\"hidden_size\": 64", "\"hidden_size\": 0", "`hidden_size` must be between 1 and"),
+    ("\"hidden_size\": 64", "\"hidden_size\": -1", "should be a non-negative whole number, found -1"),
+    ("\"hidden_size\": 64", "\"hidden_size\": 6.5", "should be a non-negative whole number, found 6.5"),
+    ("\"hidden_size\": 64", "\"hidden_size\": 1e99", "should be a non-negative whole number"),
+    ("\"hidden_size\": 64", "\"hidden_size\": 18446744073709551615", "must be between 1 and"),
+    (
+        "\"hidden_size\": 64",
+        "\"hidden_size\": 184467440737095516159",
+        "should be a non-negative whole number",
+    ),
+    ("\"vocab_size\": 512", "\"vocab_size\": \"512\"", "`vocab_size` should be a non-negative whole number"),
+    ("\"n_groups\": 2", "\"n_groups\": 3", "`mamba_num_heads` is 8, not a multiple of `n_groups`, 3"),
+    ("\"n_groups\": 2", "\"n_groups\": 0", "`n_groups` must be between 1 and"),
+    ("heads\": 2", "heads\": 3", "`num_attention_heads` is 4, not a multiple of `num_key_value_heads`, 3"),
+    ("\"mamba_head_dim\": 8", "\"mamba_head_dim\": 16000000", "above the limit"),
+    ("\"conv_kernel\": 4", "\"conv_kernel\": 65", "`conv_kernel` must be between 1 and 64, found 65"),
+    ("[0.0, Infinity]", "[0.5, 0.1]", "`time_step_limit` must be a range of non-negative numbers"),
+    ("[0.0, Infinity]", "[0.0, NaN]", "`time_step_limit` must be a range"),
+    ("[0.0, Infinity]", "[0.0]", "should be a list of two numbers, found 1"),
+    ("[0.0, Infinity]", "{}", "should be a list of two numbers"),
+    ("\"n_routed_experts\": 8,", "", "`n_routed_experts` is missing"),
+    (
+        "\"num_experts_per_tok\": 3",
+        "\"num_experts_per_tok\": 9",
+        "`num_experts_per_tok` must be between 1 and 8",
+    ),
+    ("\"num_experts_per_tok\": 3", "\"num_experts_per_tok\": 5", "only 4 experts are eligible"),
+    ("\"n_group\": 2", "\"n_group\": 3", "`n_routed_experts` is 8, not a multiple of `n_group`, 3"),
+    ("\"n_group\": 2", "\"n_group\": 8", "one expert per group"),
+    ("\"topk_group\": 1", "\"topk_group\": 3", "`topk_group` must be between 1 and 2"),
+    ("\"eos_token_id\": 2", "\"eos_token_id\": \"</s>\"", "`eos_token_id` should be a token id or a list"),
+    ("\"eos_token_id\": 2", "\"mlp_hidden_act\": \"gelu\"", "`mlp_hidden_act` is `gelu`"),
+    ("\"eos_token_id\": 2", "\"layer_norm_epsilon\": -1.0", "`layer_norm_epsilon` must be a positive number"),
+    ("\"eos_token_id\": 2", "\"layers_block_type\": [\"mamba\"]", "disagrees with `hybrid_override_pattern`"),
+];
+
 #[test]
 fn what_is_refused_and_why() {
-    for (from, to, why) in [
-        ("nemotron_h", "llama", "unsupported architecture `llama`"),
-        (r#""model_type": "nemotron_h","#, "", "none named in `model_type`"),
-        ("M-*E\"", "M-*X\"", "`hybrid_override_pattern` has `X`"),
-        ("\"M-*E\"", "7", "`hybrid_override_pattern` should be a string, found 7"),
-        ("\"M-*E\"", "null", "`layers_block_type`: one of them must list the layers"),
-        ("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 5", "is 5, but the layer pattern has 4 layers"),
-        ("\"hidden_size\": 64,", "", "`hidden_size` is missing"),
-        ("\"hidden_size\": 64", "\"hidden_size\": 0", "`hidden_size` must be between 1 and"),
-        ("\"hidden_size\": 64", "\"hidden_size\": -1", "should be a non-negative whole number, found -1"),
-        ("\"hidden_size\": 64", "\"hidden_size\": 6.5", "should be a non-negative whole number, found 6.5"),
-        ("\"hidden_size\": 64", "\"hidden_size\": 1e99", "should be a non-negative whole number"),
-        ("\"hidden_size\": 64", "\"hidden_size\": 18446744073709551615", "must be between 1 and"),
-        (
-            "\"hidden_size\": 64",
-            "\"hidden_size\": 184467440737095516159",
-            "should be a non-negative whole number",
-        ),
-        (
-            "\"vocab_size\": 512",
-            "\"vocab_size\": \"512\"",
-            "`vocab_size` should be a non-negative whole number",
-        ),
-        ("\"n_groups\": 2", "\"n_groups\": 3", "`mamba_num_heads` is 8, not a multiple of `n_groups`, 3"),
-        ("\"n_groups\": 2", "\"n_groups\": 0", "`n_groups` must be between 1 and"),
-        (
-            "heads\": 2",
-            "heads\": 3",
-            "`num_attention_heads` is 4, not a multiple of `num_key_value_heads`, 3",
-        ),
-        ("\"mamba_head_dim\": 8", "\"mamba_head_dim\": 16000000", "above the limit"),
-        ("\"conv_kernel\": 4", "\"conv_kernel\": 65", "`conv_kernel` must be between 1 and 64, found 65"),
-        ("[0.0, Infinity]", "[0.5, 0.1]", "`time_step_limit` must be a range of non-negative numbers"),
-        ("[0.0, Infinity]", "[0.0, NaN]", "`time_step_limit` must be a range"),
-        ("[0.0, Infinity]", "[0.0]", "should be a list of two numbers, found 1"),
-        ("[0.0, Infinity]", "{}", "should be a list of two numbers"),
-        ("\"n_routed_experts\": 8,", "", "`n_routed_experts` is missing"),
-        (
-            "\"num_experts_per_tok\": 3",
-            "\"num_experts_per_tok\": 9",
-            "`num_experts_per_tok` must be between 1 and 8",
-        ),
-        ("\"num_experts_per_tok\": 3", "\"num_experts_per_tok\": 5", "only 4 experts are eligible"),
-        ("\"n_group\": 2", "\"n_group\": 3", "`n_routed_experts` is 8, not a multiple of `n_group`, 3"),
-        ("\"n_group\": 2", "\"n_group\": 8", "one expert per group"),
-        ("\"topk_group\": 1", "\"topk_group\": 3", "`topk_group` must be between 1 and 2"),
-        (
-            "\"eos_token_id\": 2",
-            "\"eos_token_id\": \"</s>\"",
-            "`eos_token_id` should be a token id or a list",
-        ),
-        ("\"eos_token_id\": 2", "\"mlp_hidden_act\": \"gelu\"", "`mlp_hidden_act` is `gelu`"),
-        (
-            "\"eos_token_id\": 2",
-            "\"layer_norm_epsilon\": -1.0",
-            "`layer_norm_epsilon` must be a positive number",
-        ),
-        (
-            "\"eos_token_id\": 2",
-            "\"layers_block_type\": [\"mamba\"]",
-            "disagrees with `hybrid_override_pattern`",
-        ),
-    ] {
+    for (from, to, why) in REFUSED {
         let error = with(from, to).expect_err(to);
         assert!(error.contains(why), "{to}: {error}");
     }

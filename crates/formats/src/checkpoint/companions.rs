@@ -29,14 +29,16 @@ impl Checkpoint {
         if path.is_file() { TokenizerSource::Json(path) } else { TokenizerSource::Missing }
     }
 
-    /// The chat template: of a GGUF file its own, of a folder `chat_template.jinja`, or the template in
-    /// `tokenizer_config.json` (of several named ones, `default`).
+    /// The chat template: the one inside a GGUF file, else `chat_template.jinja` in the folder, else the template
+    /// in `tokenizer_config.json` (of several named ones, `default`).
     ///
     /// # Errors
     /// When a file that should hold it cannot be read or has another form.
     pub fn chat_template(&self) -> Result<Option<String>> {
-        if let Some(metadata) = self.gguf_metadata() {
-            return Ok(metadata.get_str("tokenizer.chat_template")?.map(str::to_string));
+        if let Some(metadata) = self.gguf_metadata()
+            && let Some(text) = metadata.get_str("tokenizer.chat_template")?
+        {
+            return Ok(Some(text.to_string()));
         }
         if let Some(text) = json::read_text(&self.folder.join("chat_template.jinja"), CONFIG_BYTES_MAX)? {
             return Ok(Some(text));

@@ -120,7 +120,7 @@ fn open_safetensors(folder: &Path, files: Vec<PathBuf>) -> Result<Checkpoint> {
     let config = Config::from_json(&text).map_err(|e| e.in_file(&config_path))?;
     let mut table = Table::default();
     for path in &files {
-        add_safetensors(&mut table, &Bytes::map_file(path)?).map_err(|e| e.in_file(path))?;
+        add_safetensors(&mut table, &config, &Bytes::map_file(path)?).map_err(|e| e.in_file(path))?;
     }
     let generation_path = folder.join("generation_config.json");
     let generation = match json::read_file("generation_config.json", &generation_path)? {
@@ -208,7 +208,7 @@ impl Table {
     }
 }
 
-fn add_safetensors(table: &mut Table, file: &Bytes) -> Result<()> {
+fn add_safetensors(table: &mut Table, config: &Config, file: &Bytes) -> Result<()> {
     for tensor in safetensors::parse_header(file, file.len())?.tensors {
         let name = canonical(&tensor.name);
         let bytes = slice(file, &name, tensor.range)?;
@@ -216,6 +216,7 @@ fn add_safetensors(table: &mut Table, file: &Bytes) -> Result<()> {
             Entry { name, dtype: tensor.dtype, dtype_name: tensor.dtype_name, shape: tensor.shape, bytes };
         match (expert_stack(&entry.name), entry.shape.as_slice()) {
             (Some((layer, projection)), &[experts, rows, columns]) if experts > 0 => {
+                check_stack(config, &entry.name, experts)?;
                 let size = entry.bytes.len() / experts;
                 for e in 0..experts {
                     let name = format!("{layer}.experts.{e}.{projection}.weight");
@@ -245,6 +246,9 @@ fn add_gguf(table: &mut Table, gguf: &Gguf, config: &Config, file: &Bytes) -> Re
             }
             continue;
         };
+        if let [_, _, ..] = mapped.as_slice() {
+            check_stack(config, &tensor.name, mapped.len())?;
+        }
         for m in mapped {
             let bytes = slice(file, &m.name, m.range)?;
             let dtype_name = tensor.dtype.name().to_string();
@@ -258,6 +262,18 @@ fn add_gguf(table: &mut Table, gguf: &Gguf, config: &Config, file: &Bytes) -> Re
         }
     }
     Ok(())
+}
+
+/// A stack must have a slice for every expert of the configuration and no more.
+fn check_stack(config: &Config, name: &str, experts: usize) -> Result<()> {
+    match &config.moe {
+        Some(moe) if moe.num_experts == experts => Ok(()),
+        moe => {
+            let expected = moe.as_ref().map_or(0, |moe| moe.num_experts);
+            let problem = format!("is {expected}, but tensor `{}` holds {experts} experts", shown(name));
+            Err(Error::config("n_routed_experts", problem))
+        }
+    }
 }
 
 /// The parsers have checked every range; this repeats it without panicking.

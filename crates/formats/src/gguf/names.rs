@@ -11,6 +11,8 @@
 
 use std::ops::Range;
 
+use tangelo_core::limits::EXPERTS_MAX;
+
 use super::reader::TensorInfo;
 use crate::config::Config;
 use crate::error::{Error, Result, shown};
@@ -92,7 +94,8 @@ pub struct Mapped {
 /// Returns `None` for a name that is not in the table.
 ///
 /// # Errors
-/// [`Error::Gguf`] if the tensor has another number of dimensions than its layout.
+/// [`Error::Gguf`] if the tensor has another number of dimensions than its layout,
+/// [`Error::TooLarge`] above [`EXPERTS_MAX`].
 pub fn to_checkpoint(tensor: &TensorInfo) -> Result<Option<Vec<Mapped>>> {
     let (prefix, row) = match tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
         Some((layer, name)) => {
@@ -110,6 +113,10 @@ pub fn to_checkpoint(tensor: &TensorInfo) -> Result<Option<Vec<Mapped>>> {
         (Layout::Column | Layout::Groups, shape) => one(name, vec![shape.iter().product()]),
         (Layout::NegativeExp, shape) => one(name.replace("A_log", "A"), vec![shape.iter().product()]),
         (Layout::Convolution, &[channels, taps]) => one(name, vec![channels, 1, taps]),
+        (Layout::Experts, &[experts, ..]) if experts > EXPERTS_MAX => {
+            let what = format!("the number of experts in tensor `{}`", shown(&tensor.name));
+            Err(Error::TooLarge { what, found: experts as u64, limit: EXPERTS_MAX as u64 })
+        }
         (Layout::Experts, &[experts, rows, columns]) => {
             let bytes_per_expert = range.len() / experts;
             let expert = |e: usize| {

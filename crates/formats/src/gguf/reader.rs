@@ -138,13 +138,9 @@ fn place(
         if !names.insert(name.clone()) {
             return Err(invalid(at, format!("tensor `{}` appears twice", shown(&name))));
         }
-        let range = (|| {
-            let start = data_start?.checked_add(usize::try_from(offset).ok()?)?;
-            Some(start..start.checked_add(storage_bytes(dtype, &shape)?)?)
-        })();
-        let Some(range) = range else {
+        let Some(size) = storage_bytes(dtype, &shape) else {
             let problem = format!(
-                "tensor `{}` of type {dtype} cannot have shape {shape:?}: rows must be whole blocks of {} and sizes must fit",
+                "tensor `{}` of type {dtype} cannot have shape {shape:?}: rows must be whole blocks of {} and the size must fit in memory",
                 shown(&name),
                 dtype.block_len()
             );
@@ -155,14 +151,15 @@ fn place(
                 format!("tensor `{}` at offset {offset} is not aligned to {alignment} bytes", shown(&name));
             return Err(invalid(at, problem));
         }
-        if range.end > file_len {
+        let start = usize::try_from(offset).ok().and_then(|offset| data_start?.checked_add(offset));
+        let range = start.and_then(|start| Some(start..start.checked_add(size)?));
+        let Some(range) = range.filter(|range| range.end <= file_len) else {
             let problem = format!(
-                "tensor `{}` ends at byte {} but the file has {file_len}: it is truncated, download it again",
-                shown(&name),
-                range.end
+                "tensor `{}` of {size} bytes at offset {offset} ends beyond the file's {file_len} bytes: it is truncated, download it again",
+                shown(&name)
             );
             return Err(invalid(at, problem));
-        }
+        };
         tensors.push(TensorInfo { name, dtype, shape, range });
     }
     check_disjoint(&tensors)?;
