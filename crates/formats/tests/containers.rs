@@ -172,3 +172,71 @@ fn written_files_equal_those_of_llama_cpp() {
         }
     }
 }
+
+#[test]
+fn companions_in_their_other_forms() {
+    let folder = TempFolder::new();
+    folder.write("config.json", small_config('-').to_json());
+    folder.write("model.safetensors", safetensors_file(&plan(&small_config('-'))));
+    let open = || Checkpoint::open(&folder.0).unwrap();
+    assert_eq!((open().chat_template().unwrap(), open().license()), (None, None));
+    assert_eq!(open().stop_token_ids(), [2]);
+
+    folder.write(
+        "tokenizer_config.json",
+        r#"{"chat_template": "one", "eos_token": {"content": "<end>"},
+        "added_tokens_decoder": {"7": {"content": "<end>"}}}"#,
+    );
+    assert_eq!(open().chat_template().unwrap().as_deref(), Some("one"));
+    assert_eq!(open().stop_token_ids(), [2, 7]);
+    folder.write(
+        "tokenizer_config.json",
+        r#"{"eos_token": "<end>", "chat_template":
+        [{"name": "tool_use", "template": "two"}, {"name": "default", "template": "three"}]}"#,
+    );
+    assert_eq!(open().chat_template().unwrap().as_deref(), Some("three"));
+    assert_eq!(open().stop_token_ids(), [2], "nothing says which id <end> is");
+    folder.write(
+        "tokenizer.json",
+        r#"{"model": {}, "added_tokens": [{"id": 9, "content": "<end>", "special": true}]}"#,
+    );
+    assert_eq!(open().stop_token_ids(), [2, 9]);
+    folder.write("chat_template.jinja", "four");
+    assert_eq!(open().chat_template().unwrap().as_deref(), Some("four"), "the file goes before the key");
+
+    folder.write("LICENSE", "\n  Some Licence 1.0\nwords");
+    assert_eq!(open().license().as_deref(), Some("Some Licence 1.0"));
+    folder.write("README.md", "---\nlicense: apache-2.0\n---\n");
+    assert_eq!(open().license().as_deref(), Some("apache-2.0"));
+    let gguf =
+        gguf_file(&small_config('-'), |m, _| m.set("general.license", gguf::Value::String("mit".into())));
+    let gguf = Checkpoint::open(&folder.write("model.gguf", gguf)).unwrap();
+    assert_eq!(gguf.license().as_deref(), Some("mit"));
+    assert_eq!(gguf.chat_template().unwrap().as_deref(), Some("four"), "the file beside it, as it has none");
+
+    folder.write("tokenizer_config.json", r#"{"chat_template": 7}"#);
+    std::fs::remove_file(folder.0.join("chat_template.jinja")).unwrap();
+    let error = open().chat_template().unwrap_err().to_string();
+    assert!(error.contains("`chat_template` should be a string or a list of named templates"), "{error}");
+}
+
+#[test]
+fn a_fingerprint_sees_every_bit_of_a_small_model() {
+    let folder = TempFolder::new();
+    let config = small_config('-');
+    folder.write("config.json", config.to_json());
+    let bytes = safetensors_file(&plan(&config));
+    let fingerprint =
+        |bytes: &[u8]| Checkpoint::open(&folder.write("model.safetensors", bytes)).unwrap().fingerprint();
+    let original = fingerprint(&bytes);
+    for at in (bytes.len() - 64..bytes.len()).chain([bytes.len() - 500]) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert_ne!(fingerprint(&changed), original);
+    }
+    assert_eq!(fingerprint(&bytes), original);
+    let mut other = config.clone();
+    other.norm_eps = 2e-5;
+    folder.write("config.json", other.to_json());
+    assert_ne!(fingerprint(&bytes), original, "the configuration is part of the identity");
+}

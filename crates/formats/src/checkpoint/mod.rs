@@ -2,7 +2,7 @@
 //!
 //! [`Checkpoint::open`] maps the files, reads the configuration and builds one table from checkpoint names to
 //! byte ranges: GGUF names are translated by [`crate::gguf::names`], the names that transformers 5 uses in
-//! memory (`model.…`, fused experts) by [`safetensors_names`]. It then checks that every tensor the configuration
+//! memory (`model.…`, fused experts) by `safetensors_names`. It then checks that every tensor the configuration
 //! implies is there with its shape, so that a loader never meets a surprise halfway through.
 //!
 //! One tensor has two names: files in safetensors hold `mixer.A_log`, GGUF files `mixer.A` = -exp(A_log).

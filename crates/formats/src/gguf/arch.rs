@@ -232,8 +232,9 @@ impl Source<'_> {
 /// The `general.*` and architecture keys of a model; tokenizer keys and `general.file_type` are the caller's.
 ///
 /// # Errors
-/// [`Error::Config`] if GGUF cannot express the model.
+/// [`Error::Config`] if the configuration fails [`Config::check`] or GGUF cannot express the model.
 pub fn metadata_from_config(config: &Config, name: &str) -> Result<Metadata> {
+    config.check()?;
     if config.has(BlockKind::Mamba) && config.mamba.time_step_limit != (0.0, f32::INFINITY) {
         return Err(Error::config(
             "time_step_limit",

@@ -118,7 +118,7 @@ pub fn to_checkpoint(tensor: &TensorInfo) -> Result<Option<Vec<Mapped>>> {
             Err(Error::TooLarge { what, found: experts as u64, limit: EXPERTS_MAX as u64 })
         }
         (Layout::Experts, &[experts, rows, columns]) => {
-            let bytes_per_expert = range.len() / experts;
+            let bytes_per_expert = range.len().checked_div(experts).unwrap_or(0);
             let expert = |e: usize| {
                 let start = range.start + e * bytes_per_expert;
                 Mapped {
@@ -156,8 +156,10 @@ pub struct GgufTensor {
 /// The tensors of the GGUF file of a model, in checkpoint order: the inverse of [`to_checkpoint`].
 ///
 /// # Errors
-/// [`Error::Config`] if the model has something that GGUF has no place for (projection biases, for instance).
+/// [`Error::Config`] if the configuration fails [`Config::check`] or the model has something that GGUF has no place
+/// for (projection biases, for instance).
 pub fn from_config(config: &Config) -> Result<Vec<GgufTensor>> {
+    config.check()?;
     let mut list: Vec<GgufTensor> = Vec::new();
     for spec in config.tensors() {
         let (name, layout) = to_gguf(&spec.name).ok_or_else(|| {
