@@ -33,6 +33,7 @@ use tangelo_core::DType;
 
 use crate::device::{Cx, Mat, View};
 use crate::dispatch::Simd;
+use crate::lanes::LANES;
 use crate::quant;
 use crate::quantise_rows::quantise_rows;
 
@@ -121,6 +122,13 @@ impl<'a> Weight<'a> {
     fn piece(&self, r: usize, from: usize, len: usize) -> &'a [u8] {
         let (block, bytes) = (self.dtype.block_len(), self.dtype.block_bytes());
         &self.row(r)[from / block * bytes..(from + len) / block * bytes]
+    }
+
+    /// The bytes a walk over panels reads next for the lane of row `r`: elements `from .. from + len`, or where
+    /// the row ends the beginning of the row in the next panel. Empty at the end of the matrix.
+    fn after(&self, r: usize, from: usize, len: usize) -> &'a [u8] {
+        let (r, from) = if from < self.cols { (r, from) } else { (r + LANES, 0) };
+        if r < self.rows { self.piece(r, from, len.min(self.cols - from)) } else { &[] }
     }
 }
 

@@ -139,7 +139,7 @@ pub fn dequantize_row(level: Simd, dtype: DType, src: &[u8], out: &mut [f32]) ->
     check(dtype, src.len(), out.len())?;
     match format(dtype) {
         Some(format) => dequantize_blocks(format, level, src, out),
-        None => plain::decode(dtype, src, out),
+        None => plain::decode(level, dtype, src, out),
     }
     Ok(())
 }
@@ -155,6 +155,11 @@ pub fn encode_row(dtype: DType, x: &[f32], out: &mut [u8]) -> Result<(), QuantEr
         None => plain::encode(dtype, x, out),
     }
     Ok(())
+}
+
+/// [`dequantize_row`] for plain floats whose sizes are known to match: what the matmul's inner loop calls.
+pub(crate) fn widen(level: Simd, dtype: DType, src: &[u8], out: &mut [f32]) {
+    plain::decode(level, dtype, src, out);
 }
 
 fn check(dtype: DType, got: usize, len: usize) -> Result<(), QuantError> {

@@ -272,6 +272,23 @@ fn plain_floats_round_to_nearest_even() {
 }
 
 #[test]
+fn every_bit_pattern_of_a_short_float_widens_alike() {
+    let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    for dtype in [DType::F16, DType::BF16, DType::F8E4M3] {
+        // One byte in, so that nothing is aligned, and one element short of whole eights.
+        let src = &all[1..all.len() - dtype.block_bytes() - 1];
+        let src = &src[..src.len() / dtype.block_bytes() * dtype.block_bytes()];
+        let mut want = vec![0.0; src.len() / dtype.block_bytes()];
+        dequantize_row(Simd::Reference, dtype, src, &mut want).unwrap();
+        for level in Simd::available() {
+            let mut got = vec![0.0; want.len()];
+            dequantize_row(level, dtype, src, &mut got).unwrap();
+            crate::testing::assert_same_bits(&got, &want, &format!("{dtype} {level}"));
+        }
+    }
+}
+
+#[test]
 fn sizes_that_do_not_match_are_refused() {
     let mut out = [0.0; 48];
     let error = dequantize_row(Simd::best(), DType::Q4_0, &[0; 27], &mut out).unwrap_err();
