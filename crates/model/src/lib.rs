@@ -36,3 +36,5 @@ pub use linear::Linear;
 pub use mamba2::MambaState;
 pub use model::{LogitRows, Model, Observed, Segment};
 pub use state::{LayerState, State, StateTensor};
+pub use tangelo_formats::config;
+pub use tangelo_ops::{Cx, CxError, Mat};
