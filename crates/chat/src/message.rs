@@ -1,9 +1,9 @@
 //! Messages, tool calls and tool definitions, in the JSON shape of OpenAI's chat completions.
 //!
 //! What is read is forgiving: `content` may be a string, null, absent or a list of text parts; `arguments` an object
-//! or a string that holds one; a call or a tool may come with or without its `function` wrapper; `developer` is an
-//! other name for `system`. What is written is one form: `arguments` as a string for clients
-//! ([`serde::Serialize`]), as an object for templates ([`Message::template_value`]).
+//! or a string that holds one; a call or a tool may come with or without its `function` wrapper; a role may be any
+//! word. What is written is one form: `arguments` as a string for clients ([`serde::Serialize`]), as an object for
+//! templates ([`Message::template_value`]).
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub enum Role {
     Assistant,
     /// The result of a tool call.
     Tool,
-    /// A role that only the template may know.
+    /// A role that only the template may know, such as `developer`.
     Other(String),
 }
 
@@ -45,7 +45,7 @@ impl Role {
 impl From<&str> for Role {
     fn from(name: &str) -> Self {
         match name {
-            "system" | "developer" => Self::System,
+            "system" => Self::System,
             "user" => Self::User,
             "assistant" => Self::Assistant,
             "tool" => Self::Tool,
