@@ -24,16 +24,18 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dense;
+#[cfg(target_arch = "x86_64")]
+mod few;
 mod panel;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use tangelo_core::DType;
 
 use crate::device::{Cx, Mat, View};
 use crate::dispatch::Simd;
-use crate::lanes::LANES;
 use crate::quant;
 use crate::quantise_rows::quantise_rows;
 
@@ -118,17 +120,12 @@ impl<'a> Weight<'a> {
         &self.bytes[r * self.row_bytes..(r + 1) * self.row_bytes]
     }
 
-    /// The bytes of elements `from .. from + len` of row `r`; both at block boundaries.
-    fn piece(&self, r: usize, from: usize, len: usize) -> &'a [u8] {
+    /// Where in a row elements `from .. from + len` lie, up to the end of the row; `from` and `len` at block
+    /// boundaries.
+    fn span(&self, from: usize, len: usize) -> Range<usize> {
         let (block, bytes) = (self.dtype.block_len(), self.dtype.block_bytes());
-        &self.row(r)[from / block * bytes..(from + len) / block * bytes]
-    }
-
-    /// The bytes a walk over panels reads next for the lane of row `r`: elements `from .. from + len`, or where
-    /// the row ends the beginning of the row in the next panel. Empty at the end of the matrix.
-    fn after(&self, r: usize, from: usize, len: usize) -> &'a [u8] {
-        let (r, from) = if from < self.cols { (r, from) } else { (r + LANES, 0) };
-        if r < self.rows { self.piece(r, from, len.min(self.cols - from)) } else { &[] }
+        let to = self.cols.min(from + len);
+        from / block * bytes..to / block * bytes
     }
 }
 
