@@ -111,6 +111,32 @@ fn all_goldens_from_gguf_metadata() {
     }
 }
 
+#[test]
+fn the_tokenizer_inside_gguf_files_is_the_one_beside_the_weights() {
+    for name in ["tiny", "moe", "moe_latent"] {
+        let beside = Tokenizer::from_json(&read(&format!("{name}/tokenizer.json"))).unwrap();
+        let texts = goldens("tokenizer512");
+        for file in ["f32", "bf16"] {
+            let header = tangelo_formats::gguf::parse(&read(&format!("{name}/gguf/{file}.gguf"))).unwrap();
+            let inside = Tokenizer::from_gguf(&header.metadata).unwrap();
+            assert_eq!((inside.vocab_size(), inside.eos()), (beside.vocab_size(), Some(11)), "{name}/{file}");
+            for golden in &texts {
+                let ids = beside.encode(&golden.text, EncodeOptions::default()).unwrap();
+                assert_eq!(
+                    inside.encode(&golden.text, EncodeOptions::default()).unwrap(),
+                    ids,
+                    "{:?}",
+                    golden.text
+                );
+                assert_eq!(inside.decode(&ids, true), golden.decoded_skip_special);
+                if beside.vocab_size() == 512 {
+                    check_golden(&inside, golden);
+                }
+            }
+        }
+    }
+}
+
 /// Texts that a splitter, a byte table or a special-token search can get wrong.
 const HARD_TEXTS: &[&str] = &[
     "👩‍👩‍👧‍👦 family, 🏳️‍🌈 flag, 👍🏽 tone, 🇩🇪🇯🇵",

@@ -10,6 +10,9 @@ pub enum TokenizerError {
         /// What the JSON reader said.
         reason: String,
     },
+    /// The metadata of a GGUF file cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] crate::error::Error),
     /// The file asks for something other than byte-level BPE.
     #[error("this tokenizer has {what} `{found}`; only byte-level BPE is supported ({expected})")]
     Unsupported {
