@@ -16,8 +16,9 @@ use crate::quant::{self, Format};
 use crate::quantise_rows::{BLOCK, HALF, QuantisedRows};
 use std::ops::Range;
 
-/// Elements of k in a panel of block formats: one super-block.
-pub(super) const STEP: usize = 256;
+/// Elements of k in a panel of block formats: a multiple of every block length. Longer reads per row suit the
+/// memory (decoding a 4B Q4_K_M file on two Zen 3 cores: 4.9 tokens/s with 256, 5.4 with 512, 4.6 with 1024).
+pub(super) const STEP: usize = 512;
 /// Elements of k in a panel of plain floats.
 pub(super) const DENSE_STEP: usize = 128;
 /// Groups in a panel, at the smallest group size.
