@@ -199,3 +199,42 @@ fn hostile_templates_are_stopped() {
     let error = try_render("{{ v }}{{ v }}", json!({ "v": big })).unwrap_err();
     assert!(matches!(error, TemplateError::PromptTooLong { .. }), "{error}");
 }
+
+/// Pieces of a good template removed, doubled and swapped at random: an error or a prompt, never a panic.
+#[test]
+fn damaged_templates_never_panic() {
+    let good: Vec<char> = read("gen/chat_template.jinja").chars().collect();
+    let goldens: Vec<Golden> = serde_json::from_str(&read("tokenizer/chat_goldens.json")).unwrap();
+    let mut state = 1u64;
+    let mut below = |bound: usize| {
+        // The multiplier of Knuth's MMIX generator; the low bits are weak, so the high ones are used.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % bound as u64) as usize
+    };
+    let mut rendered = 0;
+    for round in 0..400 {
+        let mut source = good.clone();
+        for _ in 0..=below(3) {
+            let place = below(source.len());
+            let end = (place + below(30)).min(source.len());
+            let piece: Vec<char> = source[place..end].to_vec();
+            let target = below(source.len());
+            match below(3) {
+                0 => drop(source.drain(place..end)),
+                1 => drop(source.splice(target..target, piece)),
+                _ => source.swap(place, target),
+            }
+        }
+        let Ok(template) = ChatTemplate::new(source.into_iter().collect()) else { continue };
+        let golden = &goldens[round % goldens.len()];
+        let context = TemplateContext {
+            messages: &golden.messages,
+            tools: golden.tools.as_ref(),
+            add_generation_prompt: true,
+            kwargs: &golden.kwargs,
+            now_unix_s: Some(0),
+        };
+        rendered += usize::from(template.render(&context).is_ok());
+    }
+    assert!(rendered > 20, "only {rendered} damaged templates still rendered: the damage tests nothing");
+}

@@ -411,3 +411,88 @@ fn hostile_gguf_vocabularies_are_refused() {
     refusal(GgufVocabulary { bos: Some(512), ..good.clone() });
     refusal(GgufVocabulary { bos: None, add_bos: Some(true), ..good });
 }
+
+/// Some bytes of a file changed, removed or doubled.
+fn damage_bytes(bytes: &mut Vec<u8>, random: &mut Random) {
+    let place = random.below(bytes.len());
+    let end = (place + random.below(40)).min(bytes.len());
+    match random.below(4) {
+        0 => bytes[place] = b"\"{}[],:0-eE\\ntruz\xff"[random.below(18)],
+        1 => drop(bytes.drain(place..end)),
+        2 => {
+            let copy = bytes[place..end].to_vec();
+            let target = random.below(bytes.len());
+            bytes.splice(target..target, copy);
+        }
+        _ => bytes[place] = bytes[place].wrapping_add(1),
+    }
+}
+
+/// Goes down a JSON document at random and replaces or removes what is there.
+fn damage_value(value: &mut Value, random: &mut Random) {
+    let deeper = random.below(6) > 0;
+    match value {
+        Value::Object(entries) if deeper && !entries.is_empty() => {
+            let key = entries.keys().nth(random.below(entries.len())).unwrap().clone();
+            if random.below(8) == 0 {
+                entries.remove(&key);
+            } else {
+                damage_value(&mut entries[&key], random);
+            }
+        }
+        Value::Array(items) if deeper && !items.is_empty() => {
+            let place = random.below(items.len());
+            match random.below(8) {
+                0 => drop(items.remove(place)),
+                1 => items.swap(0, place),
+                _ => damage_value(&mut items[place], random),
+            }
+        }
+        _ => {
+            let id = random.below(600);
+            let texts = ["", "a", "Ġ", "<s>", "ByteLevel", "Sequence", "[^", "(a+)+$", "é"];
+            *value = match random.below(6) {
+                0 => Value::Null,
+                1 => Value::from(id),
+                2 => Value::from(random.below(2) == 0),
+                3 => serde_json::json!([]),
+                4 => serde_json::json!({}),
+                _ => Value::from(texts[random.below(texts.len())]),
+            };
+        }
+    }
+}
+
+/// Damaged files give an error or a tokenizer that works, never a panic.
+#[test]
+fn damaged_tokenizer_files_never_panic() {
+    let good = read("tokenizer/tokenizer512/tokenizer.json");
+    let good_value: Value = serde_json::from_slice(&good).unwrap();
+    let mut accepted = 0;
+    for seed in 0..1200 {
+        let mut random = Random(seed);
+        let bytes = if seed % 3 == 0 {
+            let mut bytes = good.clone();
+            (0..=random.below(4)).for_each(|_| damage_bytes(&mut bytes, &mut random));
+            bytes
+        } else {
+            let mut value = good_value.clone();
+            (0..=random.below(2)).for_each(|_| damage_value(&mut value, &mut random));
+            value.to_string().into_bytes()
+        };
+        let Ok(tokenizer) = Tokenizer::from_json(&bytes) else { continue };
+        accepted += 1;
+        for text in HARD_TEXTS {
+            for options in [EncodeOptions::default(), EncodeOptions::PLAIN] {
+                if let Ok(ids) = tokenizer.encode(text, options) {
+                    assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "seed {seed}");
+                    tokenizer.decode(&ids, true);
+                }
+            }
+        }
+    }
+    assert!(
+        accepted > 100,
+        "only {accepted} damaged files were still tokenizers: the damage tests too little"
+    );
+}

@@ -2,7 +2,7 @@
 //!
 //! A dialect is one file: a [`Dialect`] value and a grammar that reads calls. It is chosen by what the model's
 //! template contains, because the template is what the model was trained to imitate. Adding one is adding its file and
-//! its line in [`DIALECTS`].
+//! its line in `DIALECTS`.
 
 mod nemotron3;
 mod plain;

@@ -3,7 +3,7 @@
 //! Templates are written for Hugging Face's `apply_chat_template`, so the environment here is that one
 //! (`transformers/utils/chat_template_utils.py`): `trim_blocks` and `lstrip_blocks`, `break` and `continue`,
 //! `raise_exception`, `strftime_now`, a `tojson` that is Python's `json.dumps(ensure_ascii=False)`, Python's string
-//! and dictionary methods, and values that print as Python prints them ([`python`]).
+//! and dictionary methods, and values that print as Python prints them (`python.rs`).
 //!
 //! A template comes from a file and is not trusted: its length, its work (fuel), its depth and the length of what
 //! it renders are bounded, and it can reach nothing but its arguments and the clock.

@@ -1,10 +1,10 @@
 //! Text to token ids and back: byte-level BPE, from `tokenizer.json` or from the vocabulary inside a GGUF file.
 //!
 //! Encoding is done by the `tokenizers` crate, so it is Hugging Face's own: added tokens are found first, the rest
-//! is split by a regular expression, each piece is written in the byte-level alphabet ([`bytes`]) and merged by
+//! is split by a regular expression, each piece is written in the byte-level alphabet (`bytes.rs`) and merged by
 //! rank. With `ignore_merges` a piece that is itself a token is taken whole. Both kinds of file are first read
-//! into the same checked parts ([`parts`]), because the crate panics on some inconsistent files; the reader of
-//! `tokenizer.json` is [`json`], that of GGUF is [`gguf`].
+//! into the same checked parts (`parts.rs`), because the crate panics on some inconsistent files; the reader of
+//! `tokenizer.json` is `json.rs`, that of GGUF is [`gguf`].
 //!
 //! Decoding is done here, from a table of the bytes of every token that is built once: the bytes of the ids are
 //! concatenated and read as UTF-8 with U+FFFD for what is invalid, which is what the crate's `ByteLevel` decoder
