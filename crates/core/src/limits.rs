@@ -39,3 +39,11 @@ pub const RENDERED_BYTES_MAX: usize = 64 << 20;
 pub const TOOL_CALLS_MAX: usize = 1024;
 /// Longest list of files of a repository on the hub.
 pub const HUB_LISTING_BYTES_MAX: u64 = 16 << 20;
+/// Largest JSON header of a `.state` file (some 200 bytes for each of up to four tensors per layer).
+pub const STATE_HEADER_BYTES_MAX: u64 = 4 << 20;
+/// Longest token path of a `.state` file.
+pub const CONTEXT_TOKENS_MAX: usize = 1 << 24;
+/// Most alternatives whose log-probabilities are reported per token.
+pub const LOGPROBS_MAX: usize = 1024;
+/// Most entries of a logit bias.
+pub const LOGIT_BIAS_MAX: usize = 65_536;

@@ -1,1 +1,32 @@
-//! placeholder
+//! Sequences of tokens over a model: prefill, decoding, ragged batches, forks, sampling and state files.
+//!
+//! ```text
+//! Sequence  ──prefill(tokens)──▶  logits of the last token  ──Sampler──▶  token  ──decode──▶  …
+//!     │ keep, rollback, fork, save, restore
+//! ```
+//!
+//! A [`Sequence`] is a path of tokens and the model's state after them. Whatever made the state (one prefill,
+//! chunks, single steps, a batch with others, a fork, a rollback, a file), its logits are the same bits:
+//! `tests/laws.rs` holds the crate to that. [`Generation`] is the loop of sampling and decoding, one token per call,
+//! so that its owner may stop it, look at it, or push tokens into it.
+//!
+//! This crate knows token ids only: no text, no templates, no network, and no clock, so that equal calls give equal
+//! answers.
+
+#![forbid(unsafe_code)]
+
+mod atomic;
+mod capacity;
+mod error;
+mod generation;
+mod kept;
+pub mod sampling;
+mod sequence;
+pub mod state_file;
+
+pub use capacity::{available_bytes, check_context, context_bytes, default_context};
+pub use error::{Error, Result};
+pub use generation::{Finish, Generation, Limits, Step, Token};
+pub use kept::KeptStates;
+pub use sampling::{Logprobs, Sampler, SamplingParams};
+pub use sequence::{Advance, CHUNK_TOKENS, Kept, Sequence, advance};

@@ -1,0 +1,107 @@
+//! What can go wrong between token ids and token ids.
+
+use std::path::PathBuf;
+
+use tangelo_core::TokenId;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between token ids and token ids.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The forward refused its input.
+    #[error(transparent)]
+    Model(#[from] tangelo_model::Error),
+    /// A sequence met a model that did not make it.
+    #[error("the sequence belongs to another model: start a new one")]
+    WrongModel,
+    /// Logits were needed where there are none.
+    #[error("the sequence has no logits to sample from: prefill at least one token first")]
+    NoLogits,
+    /// A kept state of another path.
+    #[error(
+        "the kept state is not on the sequence's path (its {kept} tokens do not begin the sequence's {position}): \
+         keep states of the sequence itself"
+    )]
+    NotOnPath {
+        /// Tokens of the kept state.
+        kept: usize,
+        /// Tokens of the sequence.
+        position: usize,
+    },
+    /// A prompt that leaves no room for an answer.
+    #[error(
+        "the prompt has {prompt} tokens, but the context holds {context} and the answer needs at least one: shorten \
+         the prompt or raise --context"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// A context that the model was not made for.
+    #[error("a context of {context} tokens was asked for, but this model is made for at most {max}")]
+    ContextTooLong {
+        /// Tokens asked for.
+        context: usize,
+        /// `max_position_embeddings` of the configuration.
+        max: usize,
+    },
+    /// A context that the machine cannot hold.
+    #[error(
+        "a context of {context} tokens needs {needed} bytes of state, but {available} bytes of memory are available: \
+         use --context {fits} or less"
+    )]
+    NotEnoughMemory {
+        /// Tokens asked for.
+        context: usize,
+        /// Bytes for them.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+        /// The longest context that fits.
+        fits: usize,
+    },
+    /// A sampling parameter outside its range.
+    #[error("the sampling parameter {name} must be {expected}, found {found}")]
+    Parameter {
+        /// Name of the field.
+        name: &'static str,
+        /// The range.
+        expected: &'static str,
+        /// What was given.
+        found: String,
+    },
+    /// Logits that no distribution can be made of.
+    #[error("the model gave token {token} the logit {value}: its weights are damaged or overflow")]
+    NotFinite {
+        /// The token.
+        token: TokenId,
+        /// NaN or +∞.
+        value: f32,
+    },
+    /// Nothing is left to choose from.
+    #[error("every token has the logit -inf, so none can be chosen: remove some of the logit bias")]
+    NoCandidates,
+    /// A state file that is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    StateFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and the remedy.
+        problem: crate::state_file::Problem,
+    },
+    /// The file system refused.
+    #[error("{} cannot be {action}: {cause}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `written`.
+        action: &'static str,
+        /// Why.
+        cause: std::io::Error,
+    },
+}

@@ -1,0 +1,111 @@
+//! The sampler of one sequence: parameters, history and random numbers.
+
+use tangelo_core::TokenId;
+
+use super::filters::Candidates;
+use super::history::{History, Origin};
+use super::logprobs::Logprobs;
+use super::params::SamplingParams;
+use super::random::Random;
+use crate::error::{Error, Result};
+
+/// A chosen token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampled {
+    /// Its id.
+    pub token: TokenId,
+    /// What the model thought of it, if the parameters ask for that.
+    pub logprobs: Option<Logprobs>,
+}
+
+/// Chooses the tokens of one sequence. A clone makes the same choices from the same logits.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    params: SamplingParams,
+    history: History,
+    random: Random,
+    /// Logits after penalties and bias, and what is left of them; kept for their memory.
+    changed: Vec<f32>,
+    candidates: Candidates,
+}
+
+impl Sampler {
+    /// A sampler for the answer to `prompt` by a model with `vocab_size` tokens.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a parameter is outside its range.
+    pub fn new(params: SamplingParams, prompt: &[TokenId], vocab_size: usize) -> Result<Sampler> {
+        params.check(vocab_size)?;
+        let mut history = History::new(&params);
+        prompt.iter().for_each(|&token| history.push(token, Origin::Prompt));
+        let random = Random::new(params.seed);
+        Ok(Sampler { params, history, random, changed: Vec::new(), candidates: Candidates::default() })
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &SamplingParams {
+        &self.params
+    }
+
+    /// Chooses the next token from the logits (vocabulary). It becomes part of the history only by
+    /// [`Sampler::accept`], so that the owner may put another in its place.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for NaN or +∞ among the logits, [`Error::NoCandidates`] if all are -∞.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<Sampled> {
+        check_finite(logits)?;
+        self.changed.clear();
+        self.changed.extend_from_slice(logits);
+        self.history.apply(&mut self.changed);
+        for (&token, &bias) in &self.params.logit_bias {
+            if let Some(logit) = self.changed.get_mut(token as usize) {
+                *logit += bias;
+            }
+        }
+        // A penalty or bias near the end of the range may have overflowed.
+        check_finite(&self.changed)?;
+        let token = if self.params.temperature == 0.0 { greedy(&self.changed) } else { self.draw() };
+        let token = token.ok_or(Error::NoCandidates)?;
+        Ok(Sampled { token, logprobs: self.logprobs(logits, token) })
+    }
+
+    /// Log-probabilities of `token` under `logits` (vocabulary), if the parameters ask for them.
+    pub fn logprobs(&self, logits: &[f32], token: TokenId) -> Option<Logprobs> {
+        self.params.logprobs.map(|alternatives| Logprobs::new(logits, token, alternatives))
+    }
+
+    /// Takes note that `token` is now part of the answer.
+    pub fn accept(&mut self, token: TokenId) {
+        self.history.push(token, Origin::Answer);
+    }
+
+    fn draw(&mut self) -> Option<TokenId> {
+        self.candidates.fill(&self.changed, self.params.temperature);
+        if let Some(k) = self.params.top_k {
+            self.candidates.top_k(k);
+        }
+        self.candidates.top_p(self.params.top_p);
+        self.candidates.min_p(self.params.min_p);
+        self.candidates.at(self.random.next_f64()).map(|c| c.token)
+    }
+}
+
+/// The token with the largest logit, the smallest id among equals; `None` if all are -∞.
+fn greedy(logits: &[f32]) -> Option<TokenId> {
+    let mut best = None;
+    let mut largest = f32::NEG_INFINITY;
+    for (token, &logit) in (0..).zip(logits) {
+        if logit > largest {
+            (best, largest) = (Some(token), logit);
+        }
+    }
+    best
+}
+
+/// -∞ is a forbidden token and fine.
+fn check_finite(logits: &[f32]) -> Result<()> {
+    match (0..).zip(logits).find(|(_, l)| l.is_nan() || **l == f32::INFINITY) {
+        Some((token, &value)) => Err(Error::NotFinite { token, value }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,146 @@
+//! `.state` files: a sequence on disk, restored bit for bit without running the model.
+//!
+//! The container is safetensors, so that any reader of it can look inside. `__metadata__` holds strings:
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `format` | `tangelo-state` |
+//! | `version` | [`VERSION`], decimal |
+//! | `model` | fingerprint of the weights, 64 hexadecimal digits |
+//! | `position` | number of tokens, decimal |
+//! | `template` | whatever the writer uses to tell chat templates apart; may be absent |
+//! | `sha256` | of all bytes after the header, 64 hexadecimal digits |
+//!
+//! and the tensors, in this order and with K, D, … as in `tangelo_model`, are
+//!
+//! | name | type | shape |
+//! | --- | --- | --- |
+//! | `tokens` | U32 | (position) |
+//! | `logits` | F32 | (vocabulary): those after the last token; absent if the sequence had none |
+//! | `layers.{i}.conv`, `layers.{i}.ssm` | F32 | (k − 1, i + 2·g·n), (h, p, n); Mamba layers |
+//! | `layers.{i}.k`, `layers.{i}.v` | F32 | (position, K, D); attention layers |
+//!
+//! A reader believes nothing: the header is bounded, version and model are compared first, every tensor must have
+//! the one shape that model and position imply, and the file must have exactly the bytes of these tensors; only
+//! then is memory taken, and the hash is checked before the sequence is handed out. The hash protects against damage,
+//! not against malice: whoever can write the file can write the hash.
+
+mod read;
+mod write;
+
+pub use read::{Restored, restore};
+pub use write::save;
+
+use safetensors::Dtype;
+use tangelo_model::{LayerState, Model};
+
+/// The version written, and the newest that is read.
+pub const VERSION: u32 = 1;
+const FORMAT: &str = "tangelo-state";
+/// Bytes of the header length at the start of a safetensors file.
+const LENGTH_BYTES: u64 = 8;
+/// Bytes of every element: all tensors are U32 or F32.
+const ELEMENT_BYTES: usize = 4;
+/// Elements converted at a time.
+const CONVERTED_AT_ONCE: usize = 1 << 14;
+
+/// What is wrong with a state file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Something else than a state file.
+    #[error("this is not a state file ({reason}): give a file written by saving a conversation or a state")]
+    NotAState {
+        /// What gave it away.
+        reason: String,
+    },
+    /// Written by a later version of this program.
+    #[error(
+        "the state file has version {found}, but this program reads up to {VERSION}: update the program, or make the \
+         state again"
+    )]
+    NewerVersion {
+        /// Version of the file.
+        found: u32,
+    },
+    /// Made by other weights.
+    #[error(
+        "the state was saved from another model (fingerprint {found}, this model has {expected}): load that model, or \
+         make the state again"
+    )]
+    OtherModel {
+        /// Fingerprint in the file, shortened.
+        found: String,
+        /// Fingerprint of the model, shortened.
+        expected: String,
+    },
+    /// A longer or shorter file than its header announces.
+    #[error(
+        "the state file has {found} bytes instead of {expected}: it was cut short or changed, make it again"
+    )]
+    Size {
+        /// Bytes the header implies.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// A header that contradicts the model or itself.
+    #[error("the state file is damaged ({what}): make it again")]
+    Damaged {
+        /// Where.
+        what: String,
+    },
+    /// The hash does not fit the data.
+    #[error(
+        "the state file is damaged (the SHA-256 of its data is not the one in its header): make it again"
+    )]
+    Hash,
+}
+
+/// A tensor of the file.
+#[derive(Clone, Debug, PartialEq)]
+struct Spec {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl Spec {
+    /// Bytes; `None` if the shape is absurd.
+    fn num_bytes(&self) -> Option<usize> {
+        self.shape.iter().try_fold(ELEMENT_BYTES, |bytes, &n| bytes.checked_mul(n))
+    }
+}
+
+/// The tensors of a file, in order.
+fn layout(model: &Model, position: usize, has_logits: bool) -> Vec<Spec> {
+    let config = model.config();
+    let (mamba, attention) = (&config.mamba, &config.attention);
+    let spec = |name: String, dtype, shape: &[usize]| Spec { name, dtype, shape: shape.to_vec() };
+    let mut specs = vec![spec("tokens".into(), Dtype::U32, &[position])];
+    if has_logits {
+        specs.push(spec("logits".into(), Dtype::F32, &[config.vocab_size]));
+    }
+    for (i, layer) in model.new_state().layers().iter().enumerate() {
+        let mut part = |part: &str, shape: &[usize]| {
+            specs.push(spec(format!("layers.{i}.{part}"), Dtype::F32, shape));
+        };
+        match layer {
+            LayerState::Mamba(_) => {
+                part("conv", &[mamba.conv_kernel - 1, mamba.conv_size()]);
+                part("ssm", &[mamba.num_heads, mamba.head_dim, mamba.state_size]);
+            }
+            LayerState::Attention(_) => {
+                let shape = [position, attention.num_kv_heads, attention.head_dim];
+                part("k", &shape);
+                part("v", &shape);
+            }
+            LayerState::Stateless => {}
+        }
+    }
+    specs
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,201 @@
+//! Reading: everything is compared before memory is taken.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use safetensors::tensor::Metadata;
+use sha2::{Digest as _, Sha256};
+use tangelo_core::limits::{CONTEXT_TOKENS_MAX, STATE_HEADER_BYTES_MAX};
+use tangelo_model::{Model, State};
+
+use super::{CONVERTED_AT_ONCE, ELEMENT_BYTES, FORMAT, LENGTH_BYTES, Problem, Spec, VERSION, hex, layout};
+use crate::error::{Error, Result};
+use crate::sequence::Sequence;
+
+/// Digits of a fingerprint that a message shows.
+const FINGERPRINT_SHOWN: usize = 12;
+
+/// What a state file holds.
+#[derive(Debug)]
+pub struct Restored {
+    /// The sequence, as it was when it was saved.
+    pub sequence: Sequence,
+    /// What the writer gave as template.
+    pub template: Option<String>,
+}
+
+/// Reads a file written by [`super::save`].
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::StateFile`] with the [`Problem`] if it is not a state of this
+/// model, or damaged.
+pub fn restore(path: &Path, model: &Model) -> Result<Restored> {
+    read(path, model).map_err(|failure| match failure {
+        Failure::Io(cause) => Error::Io { path: path.to_path_buf(), action: "read", cause },
+        Failure::Problem(problem) => Error::StateFile { path: path.to_path_buf(), problem },
+    })
+}
+
+/// [`Error`] without the path.
+enum Failure {
+    Io(io::Error),
+    Problem(Problem),
+}
+
+impl From<io::Error> for Failure {
+    fn from(cause: io::Error) -> Failure {
+        Failure::Io(cause)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Failure {
+        Failure::Problem(problem)
+    }
+}
+
+fn read(path: &Path, model: &Model) -> Result<Restored, Failure> {
+    let file = File::open(path)?;
+    let file_bytes = file.metadata()?.len();
+    let mut input = BufReader::new(file);
+    let (header, header_bytes) = read_header(&mut input, file_bytes)?;
+    let Some(metadata) = header.metadata() else {
+        return Err(not_a_state("its header has no metadata").into());
+    };
+    let position = check_metadata(metadata, model)?;
+    let specs = check_layout(&header, model, position)?;
+    let data_bytes: u64 = specs.iter().filter_map(Spec::num_bytes).map(|n| n as u64).sum();
+    let expected = LENGTH_BYTES.saturating_add(header_bytes).saturating_add(data_bytes);
+    if expected != file_bytes {
+        return Err(Problem::Size { expected, found: file_bytes }.into());
+    }
+
+    // The file really has the bytes of all tensors: from here on nothing larger than it is allocated.
+    let mut hasher = Sha256::new();
+    let mut tokens = Vec::new();
+    let mut floats = HashMap::with_capacity(specs.len());
+    for spec in specs {
+        let len = spec.shape.iter().product();
+        if spec.name == "tokens" {
+            tokens = read_words(&mut input, &mut hasher, len, u32::from_le_bytes)?;
+        } else {
+            floats.insert(spec.name, read_words(&mut input, &mut hasher, len, f32::from_le_bytes)?);
+        }
+    }
+    if metadata.get("sha256") != Some(&hex(&hasher.finalize())) {
+        return Err(Problem::Hash.into());
+    }
+    let vocab_size = model.config().vocab_size;
+    if let Some(token) = tokens.iter().find(|&&t| t as usize >= vocab_size) {
+        return Err(damaged(format!("token {token} is outside the vocabulary of {vocab_size}")).into());
+    }
+    let logits = floats.remove("logits");
+    let state = State::from_tensors(model.config(), position, |name| floats.remove(name))
+        .map_err(|error| damaged(error.to_string()))?;
+    let sequence = Sequence::from_parts(model, tokens, state, logits);
+    Ok(Restored { sequence, template: metadata.get("template").cloned() })
+}
+
+/// The header and its length in bytes.
+fn read_header(input: &mut impl Read, file_bytes: u64) -> Result<(Metadata, u64), Failure> {
+    let mut length = [0; LENGTH_BYTES as usize];
+    if file_bytes < LENGTH_BYTES {
+        return Err(not_a_state(format!("it has {file_bytes} bytes")).into());
+    }
+    input.read_exact(&mut length)?;
+    let header_bytes = u64::from_le_bytes(length);
+    if header_bytes > STATE_HEADER_BYTES_MAX {
+        return Err(not_a_state(format!("its header would have {header_bytes} bytes")).into());
+    }
+    let expected = LENGTH_BYTES + header_bytes;
+    if expected > file_bytes {
+        return Err(Problem::Size { expected, found: file_bytes }.into());
+    }
+    let mut header = vec![0; header_bytes as usize];
+    input.read_exact(&mut header)?;
+    let header = serde_json::from_slice(&header)
+        .map_err(|error| not_a_state(format!("its header is not that of a safetensors file: {error}")))?;
+    Ok((header, header_bytes))
+}
+
+/// Format, version and model, in this order, so that the most telling difference is the one reported; then the
+/// position.
+fn check_metadata(metadata: &HashMap<String, String>, model: &Model) -> Result<usize, Problem> {
+    let get = |key: &str| metadata.get(key).map_or("", String::as_str);
+    if get("format") != FORMAT {
+        return Err(not_a_state(format!("its metadata does not say that its format is {FORMAT}")));
+    }
+    let version: u32 =
+        get("version").parse().map_err(|_| damaged(format!("the version is `{}`", shown(get("version")))))?;
+    if version > VERSION {
+        return Err(Problem::NewerVersion { found: version });
+    }
+    let (found, expected) = (get("model"), hex(&model.fingerprint()));
+    if found != expected {
+        let short = |digits: &str| digits.chars().take(FINGERPRINT_SHOWN).collect();
+        return Err(Problem::OtherModel { found: short(found), expected: short(&expected) });
+    }
+    match get("position").parse() {
+        Ok(position) if position <= CONTEXT_TOKENS_MAX => Ok(position),
+        _ => Err(damaged(format!("the position is `{}`", shown(get("position"))))),
+    }
+}
+
+/// The tensors of the file, which must be those that model and position imply.
+fn check_layout(header: &Metadata, model: &Model, position: usize) -> Result<Vec<Spec>, Problem> {
+    let specs = layout(model, position, header.info("logits").is_some());
+    let mut end = 0usize;
+    for Spec { name, dtype, shape } in &specs {
+        let info = header.info(name).ok_or_else(|| damaged(format!("it has no tensor {name}")))?;
+        if info.dtype != *dtype || info.shape != *shape {
+            let found = format!("{:?} {:?}", info.dtype, info.shape);
+            return Err(damaged(format!("{name} is {found} instead of {dtype:?} {shape:?}")));
+        }
+        // The reader of headers has checked that sizes fit shapes and that the ranges lie end to end.
+        if info.data_offsets.0 != end {
+            return Err(damaged(format!("{name} is not in its place")));
+        }
+        end = info.data_offsets.1;
+    }
+    let found = header.offset_keys().len();
+    if found != specs.len() {
+        return Err(damaged(format!("it has {found} tensors instead of {}", specs.len())));
+    }
+    Ok(specs)
+}
+
+/// The next `len` words, which also go through the hash.
+fn read_words<T>(
+    input: &mut impl Read,
+    hasher: &mut Sha256,
+    len: usize,
+    from_bytes: impl Fn([u8; ELEMENT_BYTES]) -> T,
+) -> io::Result<Vec<T>> {
+    let mut words = Vec::with_capacity(len);
+    let mut bytes = vec![0; CONVERTED_AT_ONCE.min(len) * ELEMENT_BYTES];
+    while words.len() < len {
+        let count = (len - words.len()).min(CONVERTED_AT_ONCE);
+        let bytes = &mut bytes[..count * ELEMENT_BYTES];
+        input.read_exact(bytes)?;
+        hasher.update(&*bytes);
+        let (whole, _) = bytes.as_chunks::<ELEMENT_BYTES>();
+        words.extend(whole.iter().map(|word| from_bytes(*word)));
+    }
+    Ok(words)
+}
+
+fn not_a_state(reason: impl Into<String>) -> Problem {
+    Problem::NotAState { reason: reason.into() }
+}
+
+fn damaged(what: impl Into<String>) -> Problem {
+    Problem::Damaged { what: what.into() }
+}
+
+/// The beginning of a text from a file, fit for a message.
+fn shown(text: &str) -> String {
+    const CHARS_MAX: usize = 40;
+    text.chars().take(CHARS_MAX).flat_map(char::escape_debug).collect()
+}
