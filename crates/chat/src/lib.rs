@@ -23,6 +23,7 @@ pub mod message;
 pub mod parser;
 pub mod render;
 pub mod schema;
+pub mod stop;
 
 pub use budget::ThinkingBudget;
 pub use dialect::Dialect;
@@ -31,3 +32,4 @@ pub use event::Event;
 pub use message::{Conversation, Message, Role, Tool, ToolCall};
 pub use parser::StreamParser;
 pub use render::{Cut, CutKind, PromptTokens, RenderOptions, Rendered, Renderer};
+pub use stop::StopStrings;
