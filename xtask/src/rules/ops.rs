@@ -1,4 +1,4 @@
-//! Every operation owes a scalar reference and tests.
+//! An operation with more than one implementation owes a scalar reference, and every operation owes tests.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,13 @@ use crate::tree::Tree;
 
 /// Where the operations live, one folder each.
 const FOLDER: &str = "crates/ops/src/";
-/// Folders that hold what operations are made of: no scalar twin is owed, tests are.
+/// What a folder with a choice of implementations contains: a list of them by instruction set, or the macro that
+/// makes one.
+const CHOICES: [&str; 2] = ["static IMPLS", "over_lanes! {"];
+/// Folders that hold what operations are made of: their twins stand in other files than `reference.rs`.
 const PLUMBING: [&str; 4] = ["device", "lanes", "math", "quant"];
 
-/// Fails on an operation's folder without `reference.rs`, and on any folder without a test.
+/// Fails on a folder with a choice of implementations but no `reference.rs`, and on any folder without a test.
 pub fn folders(tree: &Tree) -> Vec<Problem> {
     let inside = tree.files.iter().filter_map(|f| f.path.strip_prefix(FOLDER));
     let names: BTreeSet<&str> = inside.filter_map(|p| p.split_once('/').map(|(name, _)| name)).collect();
@@ -20,7 +23,10 @@ pub fn folders(tree: &Tree) -> Vec<Problem> {
         let is_tested = tree.rust_files().any(|(file, source)| {
             file.path.starts_with(&format!("{folder}/")) && source.code.contains("#[test]")
         });
-        if !PLUMBING.contains(&name) && !tree.exists(&format!("{folder}/reference.rs")) {
+        let is_chosen = tree.rust_files().any(|(file, source)| {
+            file.path.starts_with(&format!("{folder}/")) && CHOICES.iter().any(|c| source.code.contains(c))
+        });
+        if is_chosen && !PLUMBING.contains(&name) && !tree.exists(&format!("{folder}/reference.rs")) {
             let remedy = "write the scalar definition in reference.rs first";
             problems.push(Problem::new(&folder, 0, format!("`{name}` has no reference"), remedy));
         }
@@ -40,12 +46,19 @@ mod tests {
     #[test]
     fn an_operation_has_a_reference_and_tests() {
         let test = "#[test]\nfn a() {}\n";
-        let (reference, tests) = ("crates/ops/src/norm/reference.rs", "crates/ops/src/norm/tests.rs");
+        let choice = "pub static IMPLS: &[Impl<Kernel>] = &[];\n";
+        let folder = |name: &str| format!("crates/ops/src/norm/{name}.rs");
+        let (code, reference, tests) = (&folder("mod"), &folder("reference"), &folder("tests"));
         let check = |pairs: &[(&str, &str)]| found(folders, pairs).len();
-        assert_eq!(check(&[(reference, ""), (tests, test)]), 0);
-        assert_eq!(check(&[(reference, "")]), 1);
-        assert_eq!(check(&[(tests, test)]), 1);
-        assert_eq!(check(&[(tests, "// #[test]")]), 2);
+        assert_eq!(check(&[(code, choice), (reference, ""), (tests, test)]), 0);
+        assert_eq!(check(&[(code, choice), (reference, "")]), 1, "no tests");
+        assert_eq!(check(&[(code, choice), (tests, test)]), 1, "no reference");
+        assert_eq!(check(&[(code, choice), (tests, "// #[test]")]), 2, "neither");
+        assert_eq!(
+            check(&[(code, "fn add() {}"), (tests, test)]),
+            0,
+            "one implementation is its own definition"
+        );
         assert_eq!(check(&[("crates/ops/src/math/exp.rs", test), ("crates/ops/src/lib.rs", "")]), 0);
         assert_eq!(check(&[("crates/ops/src/math/exp.rs", "")]), 1);
     }
