@@ -9,7 +9,7 @@ use crate::hub::{self, Cache, HubId};
 /// Download a model from the hub, or what is missing of it
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which one: org/name[:file][@revision]
+    /// Which one: `org/name[:file][@revision]`
     model: HubId,
 }
 

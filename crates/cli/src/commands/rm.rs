@@ -10,7 +10,7 @@ use crate::hub::{self, Cache, HubId};
 /// Remove a model, one revision or one file from the hub's cache
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which one: org/name[:file][@revision]
+    /// Which one: `org/name[:file][@revision]`
     model: HubId,
     /// Remove it without asking
     #[arg(long, short)]

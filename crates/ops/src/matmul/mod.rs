@@ -150,6 +150,5 @@ pub fn matmul(cx: &Cx, x: View<'_>, w: &Weight<'_>, bias: Option<&[f32]>) -> Mat
         }
         (Some(format), _) => panel::quantised(cx, &quantise_rows(cx, x), x.rows(), w, format, &out),
     }
-    drop(view);
     y
 }

@@ -16,7 +16,7 @@ pub unsafe fn row(x: &[f32], q: &mut [i8], d: &mut [f32], sum: &mut [i32]) {
         unsafe {
             let v = [0, 8, 16, 24].map(|at| _mm256_loadu_ps(x.as_ptr().add(at)));
             let largest = largest_magnitude(v);
-            if largest >= TINY && largest < f32::INFINITY {
+            if (TINY..f32::INFINITY).contains(&largest) {
                 *d = largest / 127.0;
                 let codes = round(v, 127.0 / largest);
                 _mm256_storeu_si256(q.as_mut_ptr().cast(), codes);

@@ -38,7 +38,6 @@ pub fn rms_norm(cx: &Cx, x: View<'_>, weight: &[f32], eps: f32) -> Mat {
             unsafe { row(x.row(r), weight, eps, shared.part(r, 0..x.cols())) }
         }
     });
-    drop(view);
     out
 }
 

@@ -45,7 +45,6 @@ pub fn rms_norm_gated(cx: &Cx, y: View<'_>, z: View<'_>, weight: &[f32], num_gro
             unsafe { group(y, z, w, eps, shared.part(r, cols)) }
         }
     });
-    drop(view);
     out
 }
 

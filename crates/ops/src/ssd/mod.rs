@@ -103,7 +103,6 @@ impl Ssd {
                 }
             }
         });
-        drop(view);
         steps
     }
 }
