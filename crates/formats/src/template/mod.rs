@@ -15,6 +15,7 @@
 //! a namespace overflows the stack when the engine prints or frees it; the engine has no limit for that.
 
 mod clock;
+mod guard;
 mod python;
 
 use std::io;
@@ -26,14 +27,6 @@ use tangelo_core::limits::{RENDERED_BYTES_MAX, TEMPLATE_BYTES_MAX};
 
 /// The only template of an environment.
 const NAME: &str = "chat_template";
-
-/// Longest line of a template. The engine counts columns in 16 bits, and its message about a mistake behind the last
-/// one overflows.
-const LINE_CHARS_MAX: usize = u16::MAX as usize - 1;
-
-/// Deepest nesting of parentheses in one tag. The engine bounds the depth of expressions by 150, but follows the
-/// parentheses around the targets of `for` and `set` without a bound.
-const PARENTHESES_MAX: usize = 150;
 
 /// Fuel for any rendering. One unit is one instruction or 64 bytes of data, so this also bounds the memory that a
 /// hostile template can take to about 256 MB.
@@ -104,29 +97,6 @@ pub struct TemplateContext<'a> {
     pub now_unix_s: Option<i64>,
 }
 
-/// Refuses what the engine would panic on or overflow its stack with; both were found by fuzzing.
-fn spare_the_engine(source: &str) -> Result<(), TemplateError> {
-    let refuse = |reason: String| Err(TemplateError::Syntax { reason });
-    if source.lines().any(|line| line.chars().count() > LINE_CHARS_MAX) {
-        return refuse(format!("one of its lines is longer than {LINE_CHARS_MAX} characters"));
-    }
-    let mut depth = 0usize;
-    let mut previous = ' ';
-    for c in source.chars() {
-        depth = match (previous, c) {
-            ('{', '%' | '{') => 0, // A tag begins; text before it may hold any parentheses.
-            (_, '(') => depth.saturating_add(1),
-            (_, ')') => depth.saturating_sub(1),
-            _ => depth,
-        };
-        if depth > PARENTHESES_MAX {
-            return refuse(format!("its parentheses are nested more than {PARENTHESES_MAX} deep"));
-        }
-        previous = c;
-    }
-    Ok(())
-}
-
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -143,7 +113,9 @@ impl ChatTemplate {
         if source.len() > TEMPLATE_BYTES_MAX {
             return Err(TemplateError::TooLong { found: source.len(), limit: TEMPLATE_BYTES_MAX });
         }
-        spare_the_engine(&source)?;
+        if let Some(reason) = guard::refusal(&source) {
+            return Err(TemplateError::Syntax { reason });
+        }
         let mut environment = environment().map_err(|error| syntax(&error))?;
         environment.add_template_owned(NAME, source.clone()).map_err(|error| syntax(&error))?;
         Ok(Self { environment, source })
