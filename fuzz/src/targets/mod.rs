@@ -11,6 +11,7 @@ pub mod gguf;
 pub mod index;
 pub mod safetensors;
 pub mod selftest;
+pub mod state;
 pub mod template;
 pub mod tokenizer;
 pub mod tool_calls;
@@ -40,6 +41,7 @@ pub static TARGETS: &[Target] = &[
     tokenizer::TARGET,
     template::TARGET,
     tool_calls::TARGET,
+    state::TARGET,
 ];
 
 /// The target of that name; also one of those that test the fuzzer itself.
