@@ -8,8 +8,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod args;
 mod commands;
 mod hub;
+mod model;
+mod output;
+mod progress;
 
 fn main() -> ExitCode {
     match commands::Cli::parse().run() {
@@ -21,6 +25,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
+            if let Some(usage) = error.downcast_ref::<clap::Error>() {
+                usage.exit();
+            }
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }

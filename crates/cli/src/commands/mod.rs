@@ -3,9 +3,12 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod logits;
 mod ls;
 mod pull;
 mod rm;
+mod synth;
+mod tokenize;
 
 /// Run NVIDIA's Nemotron 3 hybrid Mamba-Transformer language models on hardware you own.
 #[derive(Debug, Parser)]
@@ -20,6 +23,9 @@ enum Command {
     Pull(pull::Args),
     Ls(ls::Args),
     Rm(rm::Args),
+    Logits(logits::Args),
+    Tokenize(tokenize::Args),
+    Synth(synth::Args),
 }
 
 impl Cli {
@@ -32,6 +38,9 @@ impl Cli {
             Command::Pull(args) => pull::run(args),
             Command::Ls(args) => ls::run(args),
             Command::Rm(args) => rm::run(args),
+            Command::Logits(args) => logits::run(args),
+            Command::Tokenize(args) => tokenize::run(args),
+            Command::Synth(args) => synth::run(args),
         }
     }
 }

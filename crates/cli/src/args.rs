@@ -1,0 +1,53 @@
+//! Arguments that several subcommands share, and what to do about wrong ones.
+
+use anyhow::Result;
+use tangelo_ops::{Cx, Simd, device};
+
+/// Most threads that can be asked for.
+const THREADS_MAX: u64 = 4096;
+
+/// Where the arithmetic runs. The results do not depend on it.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Threads to compute with [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
+    threads: Option<u64>,
+    /// Instruction set: reference, avx2 or avx512 [default: TANGELO_SIMD, else the best this machine has]
+    #[arg(long, value_name = "NAME", value_parser = parse_simd)]
+    simd: Option<Simd>,
+}
+
+impl RunArgs {
+    /// The context to compute in.
+    ///
+    /// # Errors
+    /// If this machine lacks the instruction set, or the environment names an unknown one.
+    pub fn cx(self) -> Result<Cx> {
+        let simd = match self.simd {
+            Some(simd) => simd,
+            None => device::simd_from_env()?,
+        };
+        Ok(Cx::new(self.threads(), simd)?)
+    }
+
+    /// The number of threads.
+    pub fn threads(self) -> usize {
+        self.threads.map_or_else(available_threads, |n| n as usize)
+    }
+}
+
+/// One thread per core that this process may use.
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn parse_simd(name: &str) -> Result<Simd, String> {
+    let names = || Simd::ALL.map(Simd::name).join(", ");
+    Simd::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
+}
+
+/// An error about the command line that the parser could not see, such as two options that exclude each other
+/// for one model only. It ends the program with the status of wrong usage.
+pub fn usage(problem: impl std::fmt::Display) -> anyhow::Error {
+    clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{problem}\n")).into()
+}

@@ -1,0 +1,76 @@
+//! Opening what a MODEL argument names: the weights, the tokenizer.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tangelo_core::limits::TOKENIZER_BYTES_MAX;
+use tangelo_formats::tokenizer::Tokenizer;
+use tangelo_formats::{Checkpoint, TokenizerSource};
+
+use crate::hub;
+
+/// Opens a model: a GGUF file, a folder in the layout of the hub, or a hub id, which is downloaded if need be.
+///
+/// # Errors
+/// If there is no such model or its files are damaged.
+pub fn open(model: &str) -> Result<Checkpoint> {
+    Ok(Checkpoint::open(&hub::resolve(model)?)?)
+}
+
+/// The tokenizer of an opened model, which is checked against the model's vocabulary.
+///
+/// # Errors
+/// If the model has none, it is damaged, or it has tokens that the model lacks.
+pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    let tokenizer = match checkpoint.tokenizer_source() {
+        TokenizerSource::Json(path) => tokenizer_json(&path)?,
+        TokenizerSource::Gguf(metadata) => Tokenizer::from_gguf(metadata)?,
+        TokenizerSource::Missing => {
+            bail!("the model has no tokenizer: put its tokenizer.json beside the weights")
+        }
+    };
+    tokenizer.check_vocabulary(checkpoint.config().vocab_size)?;
+    Ok(tokenizer)
+}
+
+/// The tokenizer of a model whose weights may be absent: a folder with a `tokenizer.json`, or a model as in [`open`].
+///
+/// # Errors
+/// As [`open`] and [`tokenizer`].
+pub fn open_tokenizer(model: &str) -> Result<Tokenizer> {
+    let path = hub::resolve(model)?;
+    let json = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
+    let is_json = json.extension().is_some_and(|e| e == "json");
+    if is_json && json.is_file() {
+        return tokenizer_json(&json);
+    }
+    tokenizer(&Checkpoint::open(&path)?)
+}
+
+/// Reads a `tokenizer.json` and the `tokenizer_config.json` beside it, if there is one.
+///
+/// # Errors
+/// If a file cannot be read or is not what its name says.
+pub fn tokenizer_json(path: &Path) -> Result<Tokenizer> {
+    let of = |path: &Path| path.display().to_string();
+    let tokenizer = Tokenizer::from_json(&read(path, TOKENIZER_BYTES_MAX)?).with_context(|| of(path))?;
+    let config = path.with_file_name("tokenizer_config.json");
+    if !config.is_file() {
+        return Ok(tokenizer);
+    }
+    tokenizer.with_config(&read(&config, TOKENIZER_BYTES_MAX)?).with_context(|| of(&config))
+}
+
+/// Reads a whole file of at most `bytes_max` bytes.
+///
+/// # Errors
+/// If it is larger or cannot be read.
+pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
+    let name = path.display();
+    let bytes = std::fs::metadata(path).with_context(|| format!("cannot open {name}"))?.len();
+    ensure!(
+        bytes <= bytes_max,
+        "{name} has {bytes} bytes, more than the {bytes_max} that such a file can have"
+    );
+    std::fs::read(path).with_context(|| format!("cannot read {name}"))
+}
