@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 
 use tangelo_core::TokenId;
-use tangelo_ops::Cx;
 use tangelo_model::Model;
+use tangelo_ops::Cx;
 
 use crate::error::{Error, Result};
 use crate::sampling::{Logprobs, Sampled, Sampler, SamplingParams};

@@ -32,9 +32,22 @@ impl KeptStates {
         self.states.is_empty()
     }
 
-    /// Bytes of all states. Pages shared between them count once per state, so this is an upper bound.
+    /// Bytes of all states: the recurrent part of each, and the caches of all tokens, where tokens that several states
+    /// begin with count once.
     pub fn bytes(&self) -> usize {
-        self.states.iter().map(Kept::bytes).sum()
+        let mut sorted: Vec<&Kept> = self.states.iter().collect();
+        sorted.sort_by_key(|state| state.tokens());
+        // In this order the neighbour before a state shares more with it than any other before.
+        let mut before: &[TokenId] = &[];
+        let mut bytes = 0;
+        for state in sorted {
+            let tokens = state.tokens();
+            let shared = tokens.iter().zip(before).take_while(|(a, b)| a == b).count();
+            let (recurrent, caches) = state.bytes();
+            bytes += recurrent + caches / tokens.len().max(1) * (tokens.len() - shared);
+            before = tokens;
+        }
+        bytes
     }
 
     /// Adds a state, replacing one of the same tokens, and gives up others until the budget is met.

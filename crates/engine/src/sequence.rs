@@ -8,14 +8,15 @@
 use std::ops::ControlFlow;
 
 use tangelo_core::TokenId;
+use tangelo_model::{LayerState, LogitRows, Model, Segment, State};
 use tangelo_ops::Cx;
-use tangelo_model::{LogitRows, Model, Segment, State};
 
 use crate::error::{Error, Result};
 
 /// Tokens per forward of a prefill unless the caller chooses: enough that reading and decoding the weights is a
-/// small part of each forward, few enough that the activations of a model of 4 billion parameters stay near 60 MB.
-pub const CHUNK_TOKENS: usize = 512;
+/// small part of each forward, few enough that the activations of a model of 4 billion parameters stay near 20 MB and
+/// that a caller who wants to stop does not wait for long.
+pub const CHUNK_TOKENS: usize = 128;
 
 /// A path of tokens with the model's state after them.
 #[derive(Clone, Debug)]
@@ -218,9 +219,15 @@ impl Kept {
         self.0.position()
     }
 
-    /// Bytes of the state, shared pages counted in full.
-    pub fn bytes(&self) -> usize {
-        self.0.bytes()
+    /// Bytes of the state: those of the recurrent parts, which no other state shares, and those of the caches, whose
+    /// pages it shares with the states of its path.
+    pub fn bytes(&self) -> (usize, usize) {
+        let cache = |layer: &LayerState| match layer {
+            LayerState::Attention(cache) => cache.bytes(),
+            LayerState::Mamba(_) | LayerState::Stateless => 0,
+        };
+        let caches = self.0.state.layers().iter().map(cache).sum();
+        (self.0.bytes() - caches, caches)
     }
 
     /// A sequence that continues from this point.

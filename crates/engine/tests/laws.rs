@@ -227,7 +227,13 @@ fn kept_states_give_the_longest_prefix_and_thin_the_cheapest() {
     assert_eq!(states.len(), 5, "equal tokens replace");
     // One byte too few for all four: the one ten tokens after its predecessor is the cheapest to rebuild.
     let lens = [30, 100, 110, 200];
-    let all_bytes: usize = lens.iter().map(|&len| keep(len).bytes()).sum();
+    let mut all = KeptStates::new(usize::MAX);
+    lens.iter().for_each(|&len| all.insert(keep(len)));
+    let all_bytes = all.bytes();
+    let (recurrent, caches): (Vec<usize>, Vec<usize>) = lens.iter().map(|&len| keep(len).bytes()).unzip();
+    let least = recurrent.iter().sum::<usize>() + caches[3] / 2;
+    let most = (recurrent.iter().sum::<usize>() + caches.iter().sum::<usize>()) * 3 / 4;
+    assert!((least..most).contains(&all_bytes), "{all_bytes}: states of one path share their cache");
     let mut states = KeptStates::new(all_bytes - 1);
     lens.iter().for_each(|&len| states.insert(keep(len)));
     assert_eq!((states.len(), longest(&states, 119), longest(&states, 257)), (3, Some(100), Some(200)));
