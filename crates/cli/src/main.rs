@@ -14,6 +14,8 @@ mod hub;
 mod model;
 mod output;
 mod progress;
+mod session;
+mod terminal;
 
 fn main() -> ExitCode {
     match commands::Cli::parse().run() {

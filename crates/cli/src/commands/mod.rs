@@ -3,6 +3,8 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod chat;
+mod generate;
 mod logits;
 mod ls;
 mod pull;
@@ -20,6 +22,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Chat(chat::Args),
+    Generate(generate::Args),
     Pull(pull::Args),
     Ls(ls::Args),
     Rm(rm::Args),
@@ -35,6 +39,8 @@ impl Cli {
     /// One sentence for the user, with the exit status 1.
     pub fn run(self) -> Result<()> {
         match self.command {
+            Command::Chat(args) => chat::run(args),
+            Command::Generate(args) => generate::run(args),
             Command::Pull(args) => pull::run(args),
             Command::Ls(args) => ls::run(args),
             Command::Rm(args) => rm::run(args),
