@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tangelo_chat::{Conversation, Event, Message, Renderer, Role, StreamParser, ThinkingBudget};
 use tangelo_chat::{budget::MARGIN_TOKENS_DEFAULT, event};
@@ -111,6 +111,10 @@ pub fn run(args: Args) -> Result<()> {
 fn prompt(args: &Args, session: &Session) -> Result<Prompt> {
     if let Some(ids) = &args.ids {
         let ids = parse_ids(ids).map_err(|problem| usage(format!("--ids: {problem}")))?;
+        let vocab_size = session.model.config().vocab_size;
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
+            bail!("token id {id} is outside the model's vocabulary: its ids are 0 to {}", vocab_size - 1);
+        }
         return Ok(Prompt { ids, parser: None, budget: None });
     }
     let tokenizer = session.require_tokenizer()?;

@@ -331,8 +331,9 @@ impl<'s> Dialogue<'s> {
         let mut sequence = kept.map_or_else(|| Sequence::new(&self.session.model), |kept| kept.sequence());
         let interrupt = Arc::clone(&self.interrupt);
         let interrupted = || interrupt.load(Ordering::Relaxed);
-        // The end of a user's turn is a few tokens before the place where the answer begins, which is kept.
-        let places = prompt.cuts.iter().filter(|cut| cut.kind != CutKind::User).map(|cut| cut.offset);
+        // The end of a user's turn and that of (removed) reasoning are a few tokens from other places.
+        let is_worth = |kind| !matches!(kind, CutKind::User | CutKind::Reasoning);
+        let places = prompt.cuts.iter().filter(|cut| is_worth(cut.kind)).map(|cut| cut.offset);
         for end in places.chain([prompt.ids.len()]) {
             let Some(part) = prompt.ids.get(sequence.position()..end).filter(|part| !part.is_empty()) else {
                 continue;

@@ -80,10 +80,11 @@ impl Input {
         if !self.is_terminal() {
             bail!("the input is not a terminal: give the new text, as in /edit TEXT");
         }
-        match self.line("edit> ", text)? {
-            Line::Text(text) if !text.trim().is_empty() => Ok(Some(text)),
-            _ => Ok(None),
+        let Line::Text(text) = self.line("edit> ", text)? else { return Ok(None) };
+        if let Input::Terminal(terminal) = self {
+            terminal.remember(&text);
         }
+        Ok(Some(text).filter(|text| !text.trim().is_empty()))
     }
 
     fn line(&mut self, prompt: &str, initial: &str) -> Result<Line> {
