@@ -1,11 +1,12 @@
 //! Opening what a MODEL argument names: the weights, the tokenizer.
 
+use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use tangelo_core::limits::TOKENIZER_BYTES_MAX;
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use tangelo_core::limits::{CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX};
 use tangelo_formats::tokenizer::Tokenizer;
-use tangelo_formats::{Checkpoint, TokenizerSource};
+use tangelo_formats::{Checkpoint, Config, TokenizerSource};
 
 use crate::hub;
 
@@ -59,6 +60,35 @@ pub fn tokenizer_json(path: &Path) -> Result<Tokenizer> {
         return Ok(tokenizer);
     }
     tokenizer.with_config(&read(&config, TOKENIZER_BYTES_MAX)?).with_context(|| of(&config))
+}
+
+/// Reads a `config.json`.
+///
+/// # Errors
+/// If it cannot be read or describes no model that this program can run.
+pub fn read_config(path: &Path) -> Result<Config> {
+    let text = String::from_utf8(read(path, CONFIG_BYTES_MAX)?)
+        .with_context(|| format!("{} is not UTF-8", path.display()))?;
+    Config::from_json(&text).with_context(|| path.display().to_string())
+}
+
+/// Reads a text of at most `bytes_max` bytes from a file, or from standard input if `path` is `-`.
+///
+/// # Errors
+/// If it is larger, cannot be read, or is not UTF-8.
+pub fn read_text(path: &Path, bytes_max: u64) -> Result<String> {
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin { "standard input".to_string() } else { path.display().to_string() };
+    let bytes = if is_stdin {
+        let mut bytes = Vec::new();
+        let all = std::io::stdin().take(bytes_max.saturating_add(1)).read_to_end(&mut bytes);
+        let len = all.with_context(|| format!("cannot read {name}"))? as u64;
+        ensure!(len <= bytes_max, "{name} has more than the {bytes_max} bytes that it can have");
+        bytes
+    } else {
+        read(path, bytes_max)?
+    };
+    String::from_utf8(bytes).map_err(|_| anyhow!("{name} is not UTF-8 text"))
 }
 
 /// Reads a whole file of at most `bytes_max` bytes.

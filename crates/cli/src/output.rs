@@ -109,7 +109,7 @@ impl OutputFolder {
     }
 
     /// Where files are to be put until the folder is finished.
-    pub fn path(&self) -> &Path {
+    pub fn part(&self) -> &Path {
         &self.part
     }
 

@@ -1,10 +1,10 @@
 //! `tangelo logits`: the raw output of a model for given token ids, so that an outsider can check every number.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use tangelo_core::{DType, TokenId};
 use tangelo_formats::safetensors::{TensorPlan, Writer};
 use tangelo_model::{LogitRows, Model, Segment};
@@ -18,7 +18,7 @@ use crate::{model, progress};
 const IDS_BYTES_MAX: u64 = 100 << 20;
 /// Tokens computed at a time unless asked otherwise. Their logits are in memory together: 64 MiB at a
 /// vocabulary of 131072.
-const CHUNK: usize = 128;
+pub const CHUNK: usize = 128;
 
 /// Write a model's logits for given token ids to a safetensors file
 ///
@@ -61,9 +61,8 @@ pub fn parse_chunk(text: &str) -> Result<usize, String> {
 pub fn run(args: Args) -> Result<()> {
     let ids = match (&args.ids, &args.ids_file) {
         (Some(text), _) => parse_ids(text).map_err(|problem| usage(format!("--ids: {problem}")))?,
-        (None, Some(path)) => {
-            parse_ids(&read_ids(path)?).map_err(|p| anyhow::anyhow!("{}: {p}", path.display()))?
-        }
+        (None, Some(path)) => parse_ids(&model::read_text(path, IDS_BYTES_MAX)?)
+            .map_err(|p| anyhow::anyhow!("{}: {p}", path.display()))?,
         (None, None) => bail!("no token ids were given"),
     };
     let cx = args.run.cx()?;
@@ -98,17 +97,6 @@ fn write_rows(rows: &Mat, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&bytes)?;
     }
     Ok(())
-}
-
-fn read_ids(path: &Path) -> Result<String> {
-    let bytes = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().take(IDS_BYTES_MAX).read_to_end(&mut bytes).context("cannot read standard input")?;
-        bytes
-    } else {
-        model::read(path, IDS_BYTES_MAX)?
-    };
-    String::from_utf8(bytes).with_context(|| format!("{} is not a list of token ids", path.display()))
 }
 
 /// Numbers separated by commas and white space, in brackets or not.

@@ -7,8 +7,10 @@ mod chat;
 mod generate;
 mod logits;
 mod ls;
+mod perplexity;
 mod pull;
 mod rm;
+mod show;
 mod synth;
 mod tokenize;
 
@@ -27,8 +29,10 @@ enum Command {
     Pull(pull::Args),
     Ls(ls::Args),
     Rm(rm::Args),
+    Show(show::Args),
     Logits(logits::Args),
     Tokenize(tokenize::Args),
+    Perplexity(perplexity::Args),
     Synth(synth::Args),
 }
 
@@ -44,8 +48,10 @@ impl Cli {
             Command::Pull(args) => pull::run(args),
             Command::Ls(args) => ls::run(args),
             Command::Rm(args) => rm::run(args),
+            Command::Show(args) => show::run(args),
             Command::Logits(args) => logits::run(args),
             Command::Tokenize(args) => tokenize::run(args),
+            Command::Perplexity(args) => perplexity::run(args),
             Command::Synth(args) => synth::run(args),
         }
     }

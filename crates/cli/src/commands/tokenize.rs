@@ -1,8 +1,9 @@
 //! `tangelo tokenize`: a text as token ids, or token ids as a text.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 use tangelo_core::TokenId;
 use tangelo_formats::tokenizer::{EncodeOptions, Tokenizer};
@@ -10,6 +11,9 @@ use tangelo_formats::tokenizer::{EncodeOptions, Tokenizer};
 use super::logits::parse_ids;
 use crate::args::usage;
 use crate::model;
+
+/// Longest text: a book is about a million bytes.
+const TEXT_BYTES_MAX: u64 = 1 << 30;
 
 /// Turn text into token ids, or back
 #[derive(Debug, clap::Args)]
@@ -42,7 +46,11 @@ pub fn run(args: Args) -> Result<()> {
         Some(ids) => ids,
         None => {
             let options = if args.no_special { EncodeOptions::PLAIN } else { EncodeOptions::default() };
-            tokenizer.encode(&text(args.text)?, options)?
+            let text = match args.text {
+                Some(text) => text,
+                None => model::read_text(Path::new("-"), TEXT_BYTES_MAX)?,
+            };
+            tokenizer.encode(&text, options)?
         }
     };
     if let Some(id) = ids.iter().find(|&&id| tokenizer.token_bytes(id).is_none()) {
@@ -63,15 +71,6 @@ pub fn run(args: Args) -> Result<()> {
         ids.iter().try_for_each(|&id| writeln!(out, "{id:>7}  {}", piece(&tokenizer, id)))?;
     }
     Ok(())
-}
-
-fn text(given: Option<String>) -> Result<String> {
-    if let Some(text) = given {
-        return Ok(text);
-    }
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-    String::from_utf8(bytes).context("the text on standard input is not UTF-8")
 }
 
 /// The text of a token in quotes, or its bytes if they are no whole characters.

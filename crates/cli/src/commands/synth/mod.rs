@@ -21,8 +21,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use indicatif::HumanBytes;
 use tangelo_core::DType;
-use tangelo_core::limits::CONFIG_BYTES_MAX;
-use tangelo_formats::config::{Config, shapes};
+use tangelo_formats::config::shapes;
 
 use crate::args::{available_threads, usage};
 use crate::model;
@@ -93,6 +92,11 @@ enum Storage {
     Safetensors(safetensors::Options),
 }
 
+/// The name of the mixture behind a value of `general.file_type`, as it is written in names of files.
+pub fn mixture_of_file_type(number: u32) -> Option<String> {
+    mix::MIXES.iter().find(|mix| mix.file_type == number).map(|mix| mix.name.to_uppercase())
+}
+
 /// Writes the model and says how large it is.
 ///
 /// # Errors
@@ -149,7 +153,7 @@ fn storage(args: &Args, threads: usize) -> Result<Storage> {
 fn recipe(args: &Args) -> Result<Recipe> {
     let (config, default_name) = match (&args.shape, &args.config) {
         (Some(shape), _) => (shapes::named(shape).context("the shape is unknown")?, shape.clone()),
-        (None, Some(path)) => (read_config(path)?, folder_name(path)),
+        (None, Some(path)) => (model::read_config(path)?, folder_name(path)),
         (None, None) => return Err(usage("give --shape or --config")),
     };
     let mut name = args.name.clone().unwrap_or(default_name);
@@ -157,12 +161,6 @@ fn recipe(args: &Args) -> Result<Recipe> {
         name = format!("{name}.{seed}");
     }
     Ok(Recipe { config, name, f32_params: args.f32_params.clone() })
-}
-
-fn read_config(path: &Path) -> Result<Config> {
-    let text = String::from_utf8(model::read(path, CONFIG_BYTES_MAX)?)
-        .with_context(|| format!("{} is not UTF-8", path.display()))?;
-    Config::from_json(&text).with_context(|| path.display().to_string())
 }
 
 /// The name of the folder that a file is in.

@@ -70,13 +70,13 @@ pub fn write(recipe: &Recipe, options: &Options, vocabulary: &Vocabulary, path: 
         for tensor in shard {
             weight_map.insert(tensor.plan.name.clone(), json!(name));
         }
-        let file = OutputFile::create(&folder.path().join(name))?;
+        let file = OutputFile::create(&folder.part().join(name))?;
         let written = write_shard(recipe, shard, options.threads, file, &|n| bar.inc(n));
         written.map_err(|e| output::explain_write(e, path))?.finish()?;
     }
     bar.finish_and_clear();
     let put = |name: &str, value: &Value| {
-        output::write(&folder.path().join(name), format!("{value:#}\n").as_bytes())
+        output::write(&folder.part().join(name), format!("{value:#}\n").as_bytes())
     };
     if shards.len() > 1 {
         weight_map.sort_keys();
@@ -89,7 +89,7 @@ pub fn write(recipe: &Recipe, options: &Options, vocabulary: &Vocabulary, path: 
         put("hf_quant_config.json", &fp8::hf_quant_config(&recipe.config))?;
     }
     for (name, contents) in vocabulary.files() {
-        output::write(&folder.path().join(name), contents)?;
+        output::write(&folder.part().join(name), contents)?;
     }
     folder.finish()?;
     Ok(Written { tensors, bytes })
