@@ -4,20 +4,70 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 /// Bytes gathered before they are handed to the system.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// Temporary names in use, for [`clean_up_when_interrupted`].
+static PARTS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn parts() -> MutexGuard<'static, Vec<PathBuf>> {
+    PARTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on, Ctrl-C removes what is unfinished and ends the program with the status that shells give to an
+/// interrupted one.
+///
+/// # Errors
+/// If the system refuses the handler.
+pub fn clean_up_when_interrupted() -> Result<()> {
+    const INTERRUPTED: i32 = 128 + 2;
+    let handler = || {
+        // The lock is kept, so that nothing is finished or begun any more.
+        let parts = parts();
+        parts.iter().for_each(|part| remove(part));
+        std::process::exit(INTERRUPTED);
+    };
+    ctrlc::set_handler(handler).context("cannot watch for Ctrl-C")
+}
+
+/// The temporary name of a file or folder: hidden, beside the final one, not that of another process. Dropping it
+/// removes whatever still has the name; nobody could be told of a failure to do so, and nothing is lost by it.
+#[derive(Debug)]
+struct Part(PathBuf);
+
+impl Part {
+    fn of(path: &Path, name: &OsStr) -> Part {
+        let mut part = OsString::from(".");
+        part.push(name);
+        part.push(format!(".{}.part", std::process::id()));
+        let part = path.with_file_name(part);
+        parts().push(part.clone());
+        Part(part)
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        parts().retain(|part| *part != self.0);
+        remove(&self.0);
+    }
+}
+
+fn remove(part: &Path) {
+    let _ = if part.is_dir() { fs::remove_dir_all(part) } else { fs::remove_file(part) };
+}
+
 /// A file being written under a temporary name in the folder of its final one. Dropped without
 /// [`OutputFile::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
-    part: PathBuf,
-    /// `None` once finished.
-    file: Option<BufWriter<File>>,
+    part: Part,
+    file: BufWriter<File>,
 }
 
 impl OutputFile {
@@ -33,51 +83,32 @@ impl OutputFile {
         if path.exists() && !path.is_file() {
             bail!("{shown} is not a regular file, so it cannot be replaced; name another");
         }
-        let part = path.with_file_name(part_name(name));
-        let file = File::create(&part).map_err(|e| explain(e, path))?;
-        Ok(OutputFile {
-            path: path.to_path_buf(),
-            part,
-            file: Some(BufWriter::with_capacity(BUFFER_BYTES, file)),
-        })
+        let part = Part::of(path, name);
+        let file = File::create(&part.0).map_err(|e| explain(e, path))?;
+        Ok(OutputFile { path: path.to_path_buf(), part, file: BufWriter::with_capacity(BUFFER_BYTES, file) })
     }
 
     /// Flushes to the disk and gives the file its name.
     ///
     /// # Errors
     /// If the disk is full or the file cannot be renamed.
-    pub fn finish(mut self) -> Result<()> {
-        let finish = |file: BufWriter<File>| -> io::Result<()> {
+    pub fn finish(self) -> Result<()> {
+        let OutputFile { path, part, file } = self;
+        let finish = || -> io::Result<()> {
             file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            fs::rename(&self.part, &self.path)
+            fs::rename(&part.0, &path)
         };
-        match self.file.take().map(finish) {
-            Some(Err(error)) => {
-                // What could not be renamed is of no use; the error above is the one to tell.
-                let _ = fs::remove_file(&self.part);
-                Err(explain(error, &self.path))
-            }
-            Some(Ok(())) | None => Ok(()),
-        }
+        finish().map_err(|e| explain(e, &path))
     }
 }
 
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.as_mut().map_or(Err(io::ErrorKind::NotConnected.into()), |file| file.write(bytes))
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), Write::flush)
-    }
-}
-
-impl Drop for OutputFile {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            // Nobody can be told, and the part is only waste.
-            let _ = fs::remove_file(&self.part);
-        }
+        self.file.flush()
     }
 }
 
@@ -86,8 +117,7 @@ impl Drop for OutputFile {
 #[derive(Debug)]
 pub struct OutputFolder {
     path: PathBuf,
-    part: PathBuf,
-    is_finished: bool,
+    part: Part,
 }
 
 impl OutputFolder {
@@ -103,33 +133,22 @@ impl OutputFolder {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         ensure!(is_free, "{shown} exists already; remove it or name another folder");
-        let part = path.with_file_name(part_name(name));
-        fs::create_dir(&part).map_err(|e| explain(e, path))?;
-        Ok(OutputFolder { path: path.to_path_buf(), part, is_finished: false })
+        let part = Part::of(path, name);
+        fs::create_dir(&part.0).map_err(|e| explain(e, path))?;
+        Ok(OutputFolder { path: path.to_path_buf(), part })
     }
 
     /// Where files are to be put until the folder is finished.
     pub fn part(&self) -> &Path {
-        &self.part
+        &self.part.0
     }
 
     /// Gives the folder its name.
     ///
     /// # Errors
     /// If it cannot be renamed.
-    pub fn finish(mut self) -> Result<()> {
-        fs::rename(&self.part, &self.path).map_err(|e| explain(e, &self.path))?;
-        self.is_finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for OutputFolder {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            // Nobody can be told, and the part is only waste.
-            let _ = fs::remove_dir_all(&self.part);
-        }
+    pub fn finish(self) -> Result<()> {
+        fs::rename(&self.part.0, &self.path).map_err(|e| explain(e, &self.path))
     }
 }
 
@@ -141,14 +160,6 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = OutputFile::create(path)?;
     file.write_all(bytes).with_context(|| format!("cannot write {}", path.display()))?;
     file.finish()
-}
-
-/// The name of something unfinished: hidden, beside the finished one, and not that of another process.
-fn part_name(name: &OsStr) -> OsString {
-    let mut part = OsString::from(".");
-    part.push(name);
-    part.push(format!(".{}.part", std::process::id()));
-    part
 }
 
 /// What a writer of tensors says about a stream that failed, in terms of the file.

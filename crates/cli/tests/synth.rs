@@ -3,6 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tangelo_core::DType;
@@ -228,4 +231,26 @@ fn wrong_wishes_are_refused_and_leave_nothing() {
     fs::create_dir_all(out.join("full")).expect("a folder");
     let args = ["synth", "--config", arg(&tiny), "--format", "safetensors", "--out", arg(&out)];
     refused(&args, 1, "exists already");
+}
+
+/// Ctrl-C while a large model is written.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_nothing() {
+    let folder = scratch("synth-interrupted");
+    for (format, out) in [("gguf", "x.gguf"), ("safetensors", "x")] {
+        let out = folder.join(out);
+        let args =
+            ["synth", "--shape", "nemotron-h-4b", "--format", format, "--threads", "1", "--out", arg(&out)];
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_tangelo")).args(args).spawn().expect("the program starts");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while fs::read_dir(&folder).expect("a folder").count() == 0 && Instant::now() < deadline {
+            sleep(Duration::from_millis(5));
+        }
+        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success(), "the program has ended by itself");
+        assert_eq!(child.wait().expect("the program ends").code(), Some(130), "{format}");
+        assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0, "{format}");
+    }
 }

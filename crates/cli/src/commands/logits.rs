@@ -11,7 +11,7 @@ use tangelo_model::{LogitRows, Model, Segment};
 use tangelo_ops::Mat;
 
 use crate::args::{RunArgs, usage};
-use crate::output::OutputFile;
+use crate::output::{self, OutputFile};
 use crate::{model, progress};
 
 /// Most bytes of a list of ids: ten million tokens with room to spare.
@@ -71,10 +71,11 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
         bail!("token id {id} is outside the model's vocabulary: its ids are 0 to {}", vocab_size - 1);
     }
+    output::clean_up_when_interrupted()?;
     let plan = TensorPlan { name: "logits".into(), dtype: DType::F32, shape: vec![ids.len(), vocab_size] };
     let mut writer = Writer::new(OutputFile::create(&args.out)?, &BTreeMap::new(), vec![plan])?;
     let bar = progress::bar("logits", ids.len() as u64, progress::Unit::Tokens);
-    writer.tensor("logits", |out| {
+    let written = writer.tensor("logits", |out| {
         let mut state = model.new_state();
         for tokens in ids.chunks(args.chunk) {
             let segment = Segment { tokens, state: &mut state, logits: LogitRows::All };
@@ -83,9 +84,10 @@ pub fn run(args: Args) -> Result<()> {
             bar.inc(tokens.len() as u64);
         }
         Ok(())
-    })?;
+    });
     bar.finish_and_clear();
-    writer.finish()?.finish()
+    let file = written.and_then(|()| writer.finish());
+    file.map_err(|e| output::explain_write(e, &args.out))?.finish()
 }
 
 /// All elements, row after row, little endian.

@@ -24,7 +24,7 @@ use tangelo_core::DType;
 use tangelo_formats::config::shapes;
 
 use crate::args::{available_threads, usage};
-use crate::model;
+use crate::{model, output};
 use mix::Mix;
 use recipe::Recipe;
 use vocabulary::Vocabulary;
@@ -111,6 +111,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(folder) => Vocabulary::from_folder(folder, vocab_size)?,
         None => Vocabulary::made_up(vocab_size)?,
     };
+    output::clean_up_when_interrupted()?;
     let written = match storage {
         Storage::Gguf(mix) => gguf::write(&recipe, mix, &vocabulary, &args.out, threads)?,
         Storage::Safetensors(options) => safetensors::write(&recipe, &options, &vocabulary, &args.out)?,
