@@ -1,8 +1,8 @@
 //! Log-probabilities of the model's own distribution: log-softmax of unchanged logits.
 
 use tangelo_core::TokenId;
-use tangelo_ops::math::exp;
 
+use super::exp::exp;
 use super::filters::largest_first;
 
 /// What the model thought of a token and of the alternatives.
@@ -18,9 +18,9 @@ impl Logprobs {
     /// For the logits (vocabulary) from which `token` was chosen, with the `alternatives` best tokens. The sum of
     /// exponentials is in f64, in the order of ids.
     pub(crate) fn new(logits: &[f32], token: TokenId, alternatives: usize) -> Logprobs {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = logits.iter().map(|l| f64::from(exp(l - largest))).sum();
-        let normaliser = f64::from(largest) + sum.ln();
+        let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let sum: f64 = logits.iter().map(|&logit| exp(f64::from(logit) - largest)).sum();
+        let normaliser = largest + sum.ln();
         let logprob = |token: TokenId| {
             let logit = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
             (f64::from(logit) - normaliser) as f32

@@ -13,9 +13,10 @@
 //!
 //! Log-probabilities are those of the model: the log-softmax of the logits as they came, before step 1.
 //!
-//! All arithmetic is the program's own (`exp` is that of the kernels, sums are in f64 in a fixed order, the
+//! All arithmetic is the program's own (`exp.rs`, sums are in f64 in a fixed order, the
 //! generator is xoshiro256++, `random.rs`), so one seed gives one answer on every machine that computes the same logits.
 
+mod exp;
 mod filters;
 mod history;
 mod logprobs;

@@ -83,7 +83,7 @@ fn a_large_vocabulary_gives_what_sorting_all_of_it_gives() {
     let logits: Vec<f32> = (0..20_000).map(|_| (random.next_f64() * 6.0) as f32).collect();
     let mut order: Vec<u32> = (0..20_000).collect();
     order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
-    let weight = |t: u32| f64::from(tangelo_ops::math::exp(logits[t as usize] - logits[order[0] as usize]));
+    let weight = |t: u32| exp::exp(f64::from(logits[t as usize] - logits[order[0] as usize]));
     let total: f64 = (0..20_000).map(weight).sum();
     for p in [0.001f32, 0.05, 0.5, 0.9, 0.999, 0.999_999] {
         let mut sum = 0.0;
