@@ -237,6 +237,12 @@ fn a_context_that_is_full_is_said_and_the_message_taken_back() {
     );
     assert!(err.contains("error: the prompt has "), "{err}");
     assert!(err.contains("2 messages; "), "the message was taken back: {err}");
+    let too_long = "/edit This is a message that does not fit into a context of forty tokens";
+    let tight = [&PLAIN[..], &["--context", "60"]].concat();
+    let (out, err) = chat(&tight, &["Hello", too_long, "/stats", "/retry"]);
+    assert!(err.contains("error: the prompt has ") && err.contains("2 messages; "), "{err}");
+    let once = chat(&tight, &["Hello"]).0;
+    assert_eq!(out, once.repeat(2), "the old message is there to be answered again");
     refused(&["chat", arg(&fixture("tiny")), "--context", "9999"], 1, "made for at most 4096");
     refused(&["chat", arg(&fixture("tiny")), "--min-p", "7"], 2, "min_p must be from 0 to 1");
     refused(&["chat", arg(&fixture("shape4b"))], 1, "shape4b");

@@ -207,6 +207,8 @@ fn what_cannot_be_done_is_refused_in_one_sentence() {
         refused(&[&["generate", arg(&tiny), "-p", "hello"], args].concat(), status, expected);
     };
     generate(&["--context", "20"], 1, "the context holds 20");
+    let (_, err) = streams(&["generate", arg(&tiny), "-p", "hello", "--context", "40", "--greedy"]);
+    assert!(err.ends_with("the answer was cut: the context of 40 tokens is full\n"), "{err}");
     generate(&["--context", "5000"], 1, "made for at most 4096");
     generate(&["--top-p", "2"], 2, "top_p must be above 0");
     generate(&["--logit-bias", "512=1"], 2, "logit_bias must be about tokens of the vocabulary");

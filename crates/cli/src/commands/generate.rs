@@ -102,6 +102,9 @@ pub fn run(args: Args) -> Result<()> {
     } else {
         writeln!(io::stdout(), "{}", joined(&answer.ids))?;
     }
+    if answer.ending == Ending::ContextFull && !args.json {
+        screen.note(&format!("the answer was cut: the context of {} tokens is full", session.context));
+    }
     if args.stats {
         screen.note(&stats(&answer, prompt.ids.len(), seed, &timings));
     }

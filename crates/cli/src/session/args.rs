@@ -16,7 +16,7 @@ use crate::model;
 /// What to run, and within which bounds.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// A GGUF file, a folder with config.json, or a hub id org/name[:file][@revision]
+    /// A GGUF file, a folder with config.json, or a hub id `org/name[:file][@revision]`
     pub model: String,
     /// Most tokens of prompt and answer together [default: what the model is made for and half of the memory holds]
     #[arg(long, value_name = "N", value_parser = parse_count)]

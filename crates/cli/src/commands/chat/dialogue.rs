@@ -161,8 +161,22 @@ impl<'s> Dialogue<'s> {
     /// If there is none, and as [`Dialogue::ask`].
     pub fn retry(&mut self, screen: &mut Screen) -> Result<Outcome> {
         let question = self.last_question()?.to_owned();
+        self.replace(&question, screen)
+    }
+
+    /// Puts another message in the place of the last one and everything behind it. If no answer comes of it, the
+    /// conversation is as before.
+    ///
+    /// # Errors
+    /// As [`Dialogue::retry`].
+    pub fn replace(&mut self, text: &str, screen: &mut Screen) -> Result<Outcome> {
+        let before = self.conversation.messages.clone();
         self.undo()?;
-        self.ask(&question, screen)
+        let result = self.ask(text, screen);
+        if !matches!(result, Ok(Outcome::Answered)) {
+            self.conversation.messages = before;
+        }
+        result
     }
 
     /// Takes the last message and everything behind it back. The states before it stay, so that what follows continues

@@ -130,8 +130,7 @@ fn obey(command: Command, dialogue: &mut Dialogue<'_>, input: &mut Input, screen
                     None => return Ok(()),
                 },
             };
-            dialogue.undo()?;
-            let outcome = dialogue.ask(&text, screen)?;
+            let outcome = dialogue.replace(&text, screen)?;
             conclude(outcome, dialogue, screen);
         }
         Command::Undo => screen.note(&dialogue.undo()?),
@@ -159,7 +158,7 @@ fn conclude(outcome: Outcome, dialogue: &Dialogue<'_>, screen: &mut Screen) {
                 screen.note(&last.status_line(dialogue.context()));
             }
         }
-        Outcome::Stopped => screen.note("stopped before the answer began; the message was taken back"),
+        Outcome::Stopped => screen.note("stopped before the answer began; the conversation is as before"),
         Outcome::CallsPending(count) => screen.note(&format!("{count} more results are needed")),
     }
 }
