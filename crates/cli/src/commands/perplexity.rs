@@ -30,7 +30,7 @@ const CONTEXT: usize = 4096;
 /// Measure how well a model predicts a text
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A GGUF file, a folder with config.json, or a hub id org/name[:file][@revision]
+    /// A GGUF file, a folder with config.json, or a hub id `org/name[:file][@revision]`
     model: String,
     /// The text; `-` is standard input
     #[arg(long, value_name = "FILE")]
@@ -190,7 +190,7 @@ impl Scorer {
     }
 }
 
-/// −ln softmax(logits)[id], in f64.
+/// −ln softmax(logits) at the id, in f64.
 fn surprise(logits: &[f32], id: TokenId) -> f64 {
     let max = logits.iter().fold(f32::NEG_INFINITY, |max, x| max.max(*x));
     let sum: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();

@@ -1,7 +1,9 @@
 //! Depthwise causal convolution followed by silu, the short convolution of Mamba
 //! (Gu & Dao 2023, arXiv 2312.00752, section 3.4).
 //!
+//! ```text
 //! s = b[c];  s = fma(w[j, c], x[t − (k − 1) + j, c], s) for j = 0 .. k − 1;  y[t, c] = silu(s)
+//! ```
 //!
 //! Inputs before the first token of the call come from the state: the last k − 1 inputs, oldest first, zeros
 //! before the beginning of the sequence. The state is advanced by the tokens of the call.

@@ -6,7 +6,7 @@
 //! `i + width / 2`. Sixteen lanes are one AVX-512 register, two of AVX2 or four of NEON, so each instruction
 //! set computes the same bits at full speed.
 //!
-//! Kernels whose body is the same for all instruction sets are written once over [`Lanes`]; those that need
+//! Kernels whose body is the same for all instruction sets are written once over `Lanes`; those that need
 //! integer dot products have a file per set. Multiply-adds are fused everywhere.
 
 #[cfg(target_arch = "x86_64")]

@@ -43,12 +43,15 @@ fn largest_error(f: fn(f32) -> f32, exact: fn(f64) -> f64, negligible: f64) -> (
     if a.0 > b.0 { a } else { b }
 }
 
+/// Name, function, the exact one, and the largest error stated.
+type Case = (&'static str, fn(f32) -> f32, fn(f64) -> f64, f64);
+
 #[test]
 fn errors_are_as_stated() {
     let sigmoid_exact = |x: f64| 1.0 / (1.0 + (-x).exp());
     let silu_exact = |x: f64| if x == f64::NEG_INFINITY { f64::NAN } else { x * (1.0 / (1.0 + (-x).exp())) };
     let softplus_exact = |x: f64| if x > 40.0 { x } else { x.exp().ln_1p() };
-    let cases: [(&str, fn(f32) -> f32, fn(f64) -> f64, f64); 4] = [
+    let cases: [Case; 4] = [
         ("exp", exp, f64::exp, EXP_ULP),
         ("sigmoid", sigmoid, sigmoid_exact, SIGMOID_ULP),
         ("silu", silu, silu_exact, SILU_ULP),

@@ -16,7 +16,7 @@
 //!
 //! then `+ bias[r]`. Nothing in this depends on how many rows of x there are, on tiling, on layout or on the
 //! width of vectors, so one token and a chunk of tokens give the same bits (principle P1): the fast twins put
-//! sixteen rows of W in the lanes ([`panel`]), which leaves every output its own accumulator. A layout
+//! sixteen rows of W in the lanes (`panel.rs`), which leaves every output its own accumulator. A layout
 //! repacked ahead of time, or a tile of any shape, can keep the same order.
 
 #[cfg(target_arch = "x86_64")]

@@ -1,6 +1,8 @@
 //! Rounding activations to 8 bits per block of 32, for the integer matmul.
 //!
-//! Per block: M = max |x|;  d = M / 127;  q[i] = round(x[i] · (127 / M)), ties to even;  also Σ q over each half.
+//! ```text
+//! M = max |x|;  d = M / 127;  q[i] = round(x[i] · (127 / M)), ties to even;  also Σ q over each half of the block
+//! ```
 //! A block whose M is below 2⁻¹⁰⁰ is zero (d = 0, q = 0). A block with an infinity or NaN has d = NaN, q = 0, so
 //! that the row's results are NaN rather than plausible numbers.
 

@@ -1,6 +1,8 @@
 //! Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467).
 //!
+//! ```text
 //! y[i] = (x[i] · r) · w[i],  r = 1 / √(S / d + ε),  S = laned sum of fma(x[i], x[i], ·)
+//! ```
 
 pub mod reference;
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The gated, grouped norm of Mamba-2: gate first, then normalise each group
 //! (Dao & Gu 2024, arXiv 2405.21060, section 7; `norm_before_gate = False`).
 //!
+//! ```text
 //! u[i] = y[i] · silu(z[i]);  out[i] = (u[i] · r) · w[i],  r = 1 / √(S / w + ε) over the group of i,
 //! S = laned sum of fma(u[i], u[i], ·) with lanes counted from the start of the group, w = width of a group.
+//! ```
 
 pub mod reference;
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! Legend: l tokens · h heads · p head width · g groups sharing B and C (head h uses group h / (h / g)) · n state
 //! width · A = −exp(A_log).
 //!
+//! ```text
 //! Δ = clamp(softplus(dt[t, h] + dt_bias[h]), limit);  a = exp(Δ · A[h]);  u = Δ · x[t, h, p]
 //! S[h, p, i] = fma(u, B[t, g, i], a · S[h, p, i])
 //! y[t, h, p] = fma(D[h], x[t, h, p], laned sum over i of fma(C[t, g, i], S[h, p, i], ·))
+//! ```
 //!
 //! It is one or two percent of the arithmetic of a model, so the chunked form of the paper buys nothing here,
 //! and the recurrence has no chunk whose boundary could show in the result.

@@ -21,7 +21,7 @@ const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"]
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["model", "shape"])))]
 pub struct Args {
-    /// A GGUF file, a folder with config.json (weights may be missing), or a hub id org/name[:file][@revision]
+    /// A GGUF file, a folder with config.json (weights may be missing), or a hub id `org/name[:file][@revision]`
     model: Option<String>,
     /// Show the sizes of a published model without its files
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(shapes::NAMES))]

@@ -1,7 +1,7 @@
 //! `tangelo synth`: models of random weights in any published shape and format, so that speed, memory and formats
 //! can be tried on a machine that cannot download, and compared with other programs on the same file.
 //!
-//! The weights are a closed formula ([`values`], [`recipe`]) and therefore the same wherever they are made:
+//! The weights are a closed formula (`values.rs`, `recipe.rs`) and therefore the same wherever they are made:
 //! `synth --config fixtures/tiny/config.json --format safetensors` writes the weights of that fixture, bit for bit.
 
 mod encode;
