@@ -42,6 +42,23 @@ pub enum Error {
         /// Stored type.
         dtype: DType,
     },
+    /// An FP8 weight without its scale.
+    #[error(
+        "{name} is missing, and FP8 weights mean nothing without it: only ModelOpt's FP8 with one scale per tensor \
+         can be read, not scales per block (weight_scale_inv)"
+    )]
+    NoScale {
+        /// Checkpoint name of the scale.
+        name: String,
+    },
+    /// An FP8 scale that is not a positive number.
+    #[error("{name} is {scale}, but a scale must be a positive number: the file is damaged")]
+    Scale {
+        /// Checkpoint name.
+        name: String,
+        /// Its value.
+        scale: f32,
+    },
     /// A configuration without what one of its blocks needs.
     #[error(
         "the configuration has mixture-of-experts blocks but none of their sizes: add n_routed_experts and its kin"

@@ -61,6 +61,17 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// The number that the elements of an FP8 weight are multiplied by. A weight without it would be wrong by a factor
+    /// nobody can know, so it is required.
+    fn fp8_scale(&self) -> Result<f32> {
+        let name = self.name("weight_scale");
+        match self.scalar("weight_scale")? {
+            Some(scale) if scale.is_finite() && scale > 0.0 => Ok(scale),
+            Some(scale) => Err(Error::Scale { name, scale }),
+            None => Err(Error::NoScale { name }),
+        }
+    }
+
     /// The linear layer `name`: its weight, the scale of an FP8 weight, and its bias if it should have one.
     ///
     /// ModelOpt's `input_scale`, `k_scale` and `v_scale` describe how activations and the cache may be rounded;
@@ -69,7 +80,7 @@ impl<'a> Loader<'a> {
         let at = self.at(name);
         let weight = at.tensor("weight", &[rows, cols])?;
         let scale = match weight.dtype {
-            DType::F8E4M3 => at.scalar("weight_scale")?.unwrap_or(1.0),
+            DType::F8E4M3 => at.fp8_scale()?,
             _ => 1.0,
         };
         let bias = if bias { Some(at.floats("bias", &[rows])?) } else { None };

@@ -82,3 +82,32 @@ fn fp8_weights_with_scales_are_their_dequantised_values() {
     assert!(rounding > 100.0 * LOGITS, "rounding to FP8 must show, or this test sees nothing: {rounding}");
     std::fs::remove_dir_all(folder).expect("removed");
 }
+
+#[test]
+fn a_missing_or_useless_scale_is_refused() {
+    let folder = std::env::temp_dir().join(format!("tangelo-fp8-scales-{}", std::process::id()));
+    let bytes = std::fs::read(fixtures().join("tiny/f32/model.safetensors")).expect("the fixture");
+    let source = SafeTensors::deserialize(&bytes).expect("the fixture");
+    for (scale, expected) in [
+        (None, "weight_scale is missing"),
+        (Some(0.0), "positive number"),
+        (Some(f32::NAN), "positive number"),
+        (Some(-1.0), "positive number"),
+    ] {
+        let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
+        for (name, tensor) in source.tensors() {
+            tensors.insert(name, (Dtype::F32, tensor.shape().to_vec(), tensor.data().to_vec()));
+        }
+        let name = "backbone.layers.1.mixer.up_proj.weight";
+        let shape = tensors[name].1.clone();
+        let codes = vec![0x38; shape.iter().product()];
+        tensors.insert(name.into(), (Dtype::F8_E4M3, shape, codes));
+        if let Some(scale) = scale {
+            tensors.insert(format!("{name}_scale"), (Dtype::F32, vec![], f32_bytes(&[scale])));
+        }
+        let path = write(&folder, &tensors);
+        let error = Model::load(&Checkpoint::open(&path).expect("opens")).expect_err("refused").to_string();
+        assert!(error.contains(expected), "{scale:?}: {error}");
+    }
+    std::fs::remove_dir_all(folder).expect("removed");
+}

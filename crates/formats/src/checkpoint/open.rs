@@ -232,19 +232,20 @@ fn add_safetensors(table: &mut Table, config: &Config, file: &Bytes) -> Result<(
 
 fn add_gguf(table: &mut Table, gguf: &Gguf, config: &Config, file: &Bytes) -> Result<()> {
     for tensor in &gguf.tensors {
+        let layer = tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        let layer = layer.and_then(|(i, _)| i.parse::<usize>().ok());
+        if layer.is_some_and(|i| i >= config.blocks.len()) {
+            continue; // Heads for multi-token prediction follow the last layer and are not used here.
+        }
         let Some(mapped) = gguf::names::to_checkpoint(tensor)? else {
-            // Heads for multi-token prediction follow the last layer and are not used here; an unknown tensor
-            // of a layer that is used would change its result.
-            let layer =
-                tensor.name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map(|(i, _)| i);
-            if layer.and_then(|i| i.parse().ok()).is_some_and(|i: usize| i < config.blocks.len()) {
-                let problem = format!(
-                    "`{}` has no place in this architecture; its effect would be lost",
-                    shown(&tensor.name)
-                );
-                return Err(Error::config("tensors", problem));
+            if layer.is_none() {
+                continue;
             }
-            continue;
+            let problem = format!(
+                "`{}` has no place in this architecture; its effect would be lost",
+                shown(&tensor.name)
+            );
+            return Err(Error::config("tensors", problem));
         };
         if let [_, _, ..] = mapped.as_slice() {
             check_stack(config, &tensor.name, mapped.len())?;

@@ -86,8 +86,8 @@ impl Config {
         }
         list.mlp(&format!("{mixer}.shared_experts"), d, moe.shared_intermediate_size, self.mlp.bias);
         if let Some(latent) = moe.latent_size {
-            list.linear(mixer, "fc1_latent_proj", latent, d, false);
-            list.linear(mixer, "fc2_latent_proj", d, latent, false);
+            list.linear(mixer, "fc1_latent_proj", latent, d, self.mlp.bias);
+            list.linear(mixer, "fc2_latent_proj", d, latent, self.mlp.bias);
         }
     }
 }

@@ -109,19 +109,35 @@ impl Source<'_> {
         info.shape.iter().rev().nth(1).copied()
     }
 
+    /// Number of blocks in the file, and of layers among them: the blocks after those are heads for multi-token
+    /// prediction, which this program does not use.
+    fn counts(&self) -> Result<(usize, usize)> {
+        let blocks = self.require("block_count")?;
+        if blocks > tangelo_core::limits::LAYERS_MAX {
+            let limit = tangelo_core::limits::LAYERS_MAX as u64;
+            return Err(Error::TooLarge { what: self.key("block_count"), found: blocks as u64, limit });
+        }
+        let heads = self.usize("nextn_predict_layers")?.unwrap_or(0);
+        let layers = blocks.checked_sub(heads).ok_or_else(|| {
+            let problem = format!("is {heads}, more than the {blocks} blocks of `block_count`");
+            Error::config(self.key("nextn_predict_layers"), problem)
+        })?;
+        Ok((blocks, layers))
+    }
+
+    /// A number of each layer.
+    fn per_layer(&self, name: &str) -> Result<Vec<u64>> {
+        let (blocks, layers) = self.counts()?;
+        let list = self.gguf.metadata.get_per_layer(&self.key(name), blocks)?;
+        let mut list = list.ok_or_else(|| self.missing(name))?;
+        list.truncate(layers);
+        Ok(list)
+    }
+
     /// Kind, key heads and feed-forward width of each layer.
     fn blocks(&self) -> Result<(Vec<BlockKind>, Vec<u64>, Vec<u64>)> {
-        let n = self.require("block_count")?;
-        if n > tangelo_core::limits::LAYERS_MAX {
-            let limit = tangelo_core::limits::LAYERS_MAX as u64;
-            return Err(Error::TooLarge { what: self.key("block_count"), found: n as u64, limit });
-        }
-        let per_layer = |name: &str| {
-            let list = self.gguf.metadata.get_per_layer(&self.key(name), n)?;
-            list.ok_or_else(|| self.missing(name))
-        };
-        let kv_heads = per_layer("attention.head_count_kv")?;
-        let widths = per_layer("feed_forward_length")?;
+        let kv_heads = self.per_layer("attention.head_count_kv")?;
+        let widths = self.per_layer("feed_forward_length")?;
         let block = |(i, (&kv, &width)): (usize, (&u64, &u64))| match (kv, width) {
             (0, 0) => BlockKind::Mamba,
             (_, 0) => BlockKind::Attention,
@@ -172,8 +188,7 @@ impl Source<'_> {
 
     fn attention(&self, num_kv_heads: usize, blocks: &[BlockKind]) -> Result<AttentionConfig> {
         let name = "attention.head_count";
-        let per_layer = self.gguf.metadata.get_per_layer(&self.key(name), blocks.len())?;
-        let heads = per_layer.ok_or_else(|| self.missing(name))?;
+        let heads = self.per_layer(name)?;
         let num_heads = self.uniform(name, blocks, &heads, BlockKind::Attention)?.unwrap_or(0);
         let head_dim = match self.usize("attention.key_length")? {
             Some(n) => n,
@@ -337,6 +352,42 @@ mod tests {
             let gguf = Gguf { version: 3, alignment: 32, metadata, tensors };
             assert_eq!(config_from_gguf(&gguf).unwrap(), config, "{name}");
         }
+    }
+
+    #[test]
+    fn heads_for_multi_token_prediction_are_no_layers() {
+        let config = shapes::named("nemotron-3-nano-30b-a3b").unwrap();
+        let mut metadata = metadata_from_config(&config, "x").unwrap();
+        let lengthened = |metadata: &Metadata, key: &str, more: u32| {
+            let mut list: Vec<u32> = metadata
+                .get_per_layer(key, config.blocks.len())
+                .unwrap()
+                .unwrap()
+                .iter()
+                .map(|x| *x as u32)
+                .collect();
+            list.push(more);
+            Value::Array(Array::U32(list))
+        };
+        for (key, more) in [("attention.head_count_kv", 2), ("feed_forward_length", 7)] {
+            let key = format!("nemotron_h_moe.{key}");
+            let list = lengthened(&metadata, &key, more);
+            metadata.set(key, list);
+        }
+        metadata.set("nemotron_h_moe.block_count", Value::U32(config.blocks.len() as u32 + 1));
+        metadata.set("nemotron_h_moe.nextn_predict_layers", Value::U32(1));
+        let info = |t: names::GgufTensor| TensorInfo {
+            name: t.name,
+            dtype: DType::F32,
+            shape: t.shape,
+            range: 0..0,
+        };
+        let tensors = names::from_config(&config).unwrap().into_iter().map(info).collect();
+        let mut gguf = Gguf { version: 3, alignment: 32, metadata, tensors };
+        assert_eq!(config_from_gguf(&gguf).unwrap().blocks, config.blocks);
+        gguf.metadata.set("nemotron_h_moe.nextn_predict_layers", Value::U32(1000));
+        let error = config_from_gguf(&gguf).unwrap_err().to_string();
+        assert!(error.contains("nextn_predict_layers"), "{error}");
     }
 
     #[test]

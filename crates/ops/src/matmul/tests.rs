@@ -14,12 +14,12 @@ fn weights(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
     bytes
 }
 
-/// Widths worth trying: whole panels, partial ones, single blocks.
+/// Widths worth trying: single blocks, whole panels, several of them, partial last ones.
 fn widths(dtype: DType) -> Vec<usize> {
     match dtype.block_len() {
         1 => vec![1, 7, 16, 127, 128, 129, 300],
-        32 => vec![32, 224, 256, 288, 448],
-        _ => vec![256, 512],
+        32 => vec![32, 224, 512, 544, 1056],
+        _ => vec![256, 512, 768, 1280],
     }
 }
 
@@ -62,11 +62,13 @@ fn extreme_codes_do_not_saturate() {
                     block[n - 4..].fill(0x3c);
                 }
                 let w = Weight::new(format.dtype, 16, 256, &bytes, 1.0).expect("sizes match");
-                for value in [1.0, -1.0] {
-                    let x = Mat::from_vec(3, 256, vec![value; 3 * 256]);
+                // One and two tokens take the kernel for few, three and more the one on transposed codes.
+                for (value, m) in [1.0, -1.0].into_iter().flat_map(|v| [1, 2, 3, 7].map(|m| (v, m))) {
+                    let x = Mat::from_vec(m, 256, vec![value; m * 256]);
                     let want = matmul(&reference, x.view(), &w, None);
                     let got = matmul(cx, x.view(), &w, None);
-                    assert_same_bits(got.data(), want.data(), &format!("{} {fill:#x}", format.dtype));
+                    let what = format!("{} {fill:#x}, {m} tokens, {}", format.dtype, cx.simd());
+                    assert_same_bits(got.data(), want.data(), &what);
                 }
             }
         }
