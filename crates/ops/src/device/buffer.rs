@@ -216,24 +216,30 @@ impl<'a> ViewMut<'a> {
 }
 
 /// A rectangle that several threads write, each its own part of it.
-pub(crate) struct SharedRows<'a> {
-    ptr: *mut f32,
+pub(crate) struct SharedRows<'a, T = f32> {
+    ptr: *mut T,
     rows: usize,
     cols: usize,
     stride: usize,
-    lifetime: std::marker::PhantomData<&'a mut [f32]>,
+    lifetime: std::marker::PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: the only access is through `part`, whose caller promises that parts in use at one time are disjoint.
-unsafe impl Sync for SharedRows<'_> {}
+unsafe impl<T: Send> Sync for SharedRows<'_, T> {}
 
-impl SharedRows<'_> {
+impl<'a, T> SharedRows<'a, T> {
+    /// All of `data` as rows of `cols` elements.
+    pub(crate) fn new(data: &'a mut [T], cols: usize) -> SharedRows<'a, T> {
+        let rows = data.len().checked_div(cols).unwrap_or(0);
+        SharedRows { ptr: data.as_mut_ptr(), rows, cols, stride: cols, lifetime: std::marker::PhantomData }
+    }
+
     /// The columns in `cols` of row `row`.
     ///
     /// # Safety
     /// No other thread may hold an overlapping part while this one is in use.
     #[allow(clippy::mut_from_ref)]
-    pub(crate) unsafe fn part(&self, row: usize, cols: Range<usize>) -> &mut [f32] {
+    pub(crate) unsafe fn part(&self, row: usize, cols: Range<usize>) -> &mut [T] {
         assert!(row < self.rows && cols.start <= cols.end && cols.end <= self.cols);
         // SAFETY: the rectangle lies inside the slice this was made from (checked above), and the caller
         // promises that no other part overlaps it.

@@ -1,8 +1,8 @@
 //! Integer panels with AVX2: `vpmaddubsw` multiplies unsigned weights with signed activations and adds pairs
 //! in 16 bits.
 //!
-//! Codes of up to 63 leave room to add several such pairs before widening: 2 · q_max · 127 per pair and lane
-//! must stay within 32,767 · (pairs added). 8-bit codes do not fit at all; those are made signed, and the sign
+//! Codes of up to 63 leave room to add several such pairs before widening: n pairs of codes up to q_max stay within
+//! n · 2 · q_max · 127, which must not exceed 32,767. 8-bit codes do not fit at all; those are made signed, and the sign
 //! is moved to the activation (|w| ≤ 128, |x| ≤ 127: 2 · 128 · 127 fits).
 
 use super::panel::{Panel, Piece};

@@ -12,7 +12,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, View};
+use crate::device::{Cx, SharedRows, View};
 use crate::dispatch::{Impl, Simd};
 
 /// Elements that share a scale.
@@ -77,15 +77,15 @@ pub fn quantise_rows(cx: &Cx, x: View<'_>) -> QuantisedRows {
         sum: vec![0; rows * cols / HALF],
     };
     let kernel = cx.choose(IMPLS);
-    let jobs = out.q.chunks_mut(cols.max(1)).zip(out.d.chunks_mut((cols / BLOCK).max(1)));
-    let jobs = jobs.zip(out.sum.chunks_mut((cols / HALF).max(1)));
-    let jobs: Vec<_> = jobs.map(|((q, d), sum)| std::sync::Mutex::new((q, d, sum))).collect();
+    let (blocks, halves) = (cols / BLOCK, cols / HALF);
+    let q = SharedRows::new(&mut out.q, cols);
+    let d = SharedRows::new(&mut out.d, blocks);
+    let sum = SharedRows::new(&mut out.sum, halves);
     cx.run(rows, &|row| {
-        let mut job = jobs[row].lock().expect("a row has one part, and a panic ends the operation");
-        let (q, d, sum) = &mut *job;
-        // SAFETY: `choose` returns what this machine can run.
-        unsafe { kernel(x.row(row), q, d, sum) }
+        // SAFETY: a row belongs to one part; `choose` returns what this machine can run.
+        unsafe {
+            kernel(x.row(row), q.part(row, 0..cols), d.part(row, 0..blocks), sum.part(row, 0..halves));
+        }
     });
-    drop(jobs);
     out
 }
