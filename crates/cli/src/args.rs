@@ -1,6 +1,7 @@
 //! Arguments that several subcommands share, and what to do about wrong ones.
 
 use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tangelo_ops::{Cx, Simd, device};
 
 /// Most threads that can be asked for.
@@ -12,8 +13,8 @@ pub struct RunArgs {
     /// Threads to compute with [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
     threads: Option<u64>,
-    /// Instruction set: reference, avx2 or avx512 [default: TANGELO_SIMD, else the best this machine has]
-    #[arg(long, value_name = "NAME", value_parser = parse_simd)]
+    /// Instruction set [default: TANGELO_SIMD, else the best this machine has]
+    #[arg(long, value_name = "NAME", value_parser = simd_parser())]
     simd: Option<Simd>,
 }
 
@@ -41,9 +42,10 @@ pub fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn parse_simd(name: &str) -> Result<Simd, String> {
-    let names = || Simd::ALL.map(Simd::name).join(", ");
-    Simd::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
+/// Takes the name of any level, of this machine or another: what the machine lacks is said by [`Cx::new`].
+fn simd_parser() -> impl TypedValueParser<Value = Simd> {
+    PossibleValuesParser::new(Simd::ALL.map(Simd::name))
+        .map(|name| Simd::from_name(&name).expect("one of the possible values"))
 }
 
 /// An error about the command line that the parser could not see, such as two options that exclude each other

@@ -12,7 +12,7 @@ use buffer::FreeList;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Environment variable that forces an instruction set (`reference`, `avx2`, `avx512`).
+/// Environment variable that forces an instruction set: the name of one of [`Simd::ALL`].
 pub const SIMD_VARIABLE: &str = "TANGELO_SIMD";
 
 /// The context every operation takes: where it runs and how.
@@ -28,7 +28,7 @@ pub struct Cx {
 #[non_exhaustive]
 pub enum CxError {
     /// The name is none of the known levels.
-    #[error("unknown instruction set '{name}': expected one of reference, avx2, avx512")]
+    #[error("unknown instruction set '{name}': expected one of {}", Simd::names())]
     UnknownSimd {
         /// What was asked for.
         name: String,

@@ -179,11 +179,11 @@ const TILE_GROUPS: usize = TILE / 16;
 
 /// `src` and `out` hold the same number of whole blocks.
 fn dequantize_blocks(format: &Format, level: Simd, src: &[u8], out: &mut [f32]) {
-    let unpack = choose(format.unpack, level.min(Simd::best()));
+    let unpack = choose(format.unpack, level.or_best());
     let tile_bytes = TILE / format.dtype.block_len() * format.dtype.block_bytes();
     let (mut q, mut scale, mut min) = ([0u8; TILE], [0f32; TILE_GROUPS], [0f32; TILE_GROUPS]);
     for (src, out) in src.chunks(tile_bytes).zip(out.chunks_mut(TILE)) {
-        // SAFETY: `choose` returns an implementation at most as demanding as this machine's best level.
+        // SAFETY: `choose` returns what a machine of that level can run, and this machine is one.
         unsafe { unpack(src, &mut q[..out.len()], &mut scale, &mut min) };
         for (g, out) in out.chunks_mut(format.group).enumerate() {
             for (out, &q) in out.iter_mut().zip(&q[g * format.group..]) {
