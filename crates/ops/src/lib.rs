@@ -12,6 +12,7 @@ pub mod embedding;
 pub mod lanes;
 pub mod math;
 pub mod matmul;
+pub mod probe;
 pub mod quant;
 pub mod quantise_rows;
 pub mod rms_norm;
