@@ -13,6 +13,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod reference;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,8 @@ mod tests;
 pub(crate) use avx2::{Avx2, transpose_8x8};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 
 /// Number of lanes.
 pub const LANES: usize = 16;
@@ -117,11 +121,19 @@ macro_rules! over_lanes {
                 // SAFETY: the features above are those `Simd::Avx2` stands for.
                 unsafe { $generic::<$crate::lanes::Avx2>($($arg),*) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            unsafe fn neon($($arg: $ty),*) {
+                // SAFETY: the feature above is part of what `Simd::Neon` stands for.
+                unsafe { $generic::<$crate::lanes::Neon>($($arg),*) }
+            }
             &[
                 #[cfg(target_arch = "x86_64")]
                 $crate::dispatch::Impl { simd: $crate::dispatch::Simd::Avx512, run: avx512 },
                 #[cfg(target_arch = "x86_64")]
                 $crate::dispatch::Impl { simd: $crate::dispatch::Simd::Avx2, run: avx2 },
+                #[cfg(target_arch = "aarch64")]
+                $crate::dispatch::Impl { simd: $crate::dispatch::Simd::Neon, run: neon },
                 $crate::dispatch::Impl { simd: $crate::dispatch::Simd::Reference, run: $reference },
             ]
         };
