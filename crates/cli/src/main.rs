@@ -13,6 +13,7 @@ mod commands;
 mod hub;
 mod model;
 mod output;
+mod page;
 mod progress;
 mod session;
 mod terminal;

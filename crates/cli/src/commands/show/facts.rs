@@ -142,27 +142,12 @@ impl Memory {
 
 impl Files {
     fn of(checkpoint: &Checkpoint) -> Result<Files> {
-        let mut types: Vec<(String, usize, u64)> = Vec::new();
-        for tensor in checkpoint.tensors() {
-            let bytes = tensor.bytes.len() as u64;
-            match types.iter_mut().find(|(name, ..)| *name == tensor.dtype_name) {
-                Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + bytes),
-                None => types.push((tensor.dtype_name.clone(), 1, bytes)),
-            }
-        }
-        types.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
-        let mut file_bytes = 0;
-        for path in checkpoint.files() {
-            let metadata =
-                std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
-            file_bytes += metadata.len();
-        }
         let template = checkpoint.chat_template()?;
         Ok(Files {
             format: checkpoint.format().to_string(),
             paths: checkpoint.files().to_vec(),
-            file_bytes,
-            types,
+            file_bytes: file_bytes(checkpoint)?,
+            types: types(checkpoint),
             quantisation: quantisation(checkpoint)?,
             tokenizer: TokenizerFacts::of(checkpoint).transpose(),
             stop_ids: checkpoint.stop_token_ids(),
@@ -170,6 +155,31 @@ impl Files {
             license: checkpoint.license(),
         })
     }
+}
+
+/// Bytes of the files that hold weights.
+///
+/// # Errors
+/// If one of them has gone.
+pub fn file_bytes(checkpoint: &Checkpoint) -> Result<u64> {
+    let bytes = |path: &PathBuf| -> Result<u64> {
+        Ok(std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?.len())
+    };
+    checkpoint.files().iter().map(bytes).sum()
+}
+
+/// Type, number of tensors and bytes of all weights; the largest share first.
+pub fn types(checkpoint: &Checkpoint) -> Vec<(String, usize, u64)> {
+    let mut types: Vec<(String, usize, u64)> = Vec::new();
+    for tensor in checkpoint.tensors() {
+        let bytes = tensor.bytes.len() as u64;
+        match types.iter_mut().find(|(name, ..)| *name == tensor.dtype_name) {
+            Some((_, count, sum)) => (*count, *sum) = (*count + 1, *sum + bytes),
+            None => types.push((tensor.dtype_name.clone(), 1, bytes)),
+        }
+    }
+    types.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+    types
 }
 
 /// How the weights were quantised: the mixture of a GGUF file, or the scales of an FP8 checkpoint.

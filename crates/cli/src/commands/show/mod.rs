@@ -1,6 +1,6 @@
 //! `tangelo show`: what a model is made of and what it costs to keep, from its files or from its sizes alone.
 
-mod facts;
+pub(super) mod facts;
 mod json;
 mod text;
 

@@ -1,19 +1,14 @@
-//! The facts as a page for people: sections, labels in one column, numbers aligned.
+//! The facts as a page for people.
 
-use indicatif::HumanBytes;
 use tangelo_formats::config::{BlockKind, Config};
 
 use super::facts::{Facts, Files, Memory, Parameters, TokenizerFacts, layers_of};
+use crate::page::{Page, count, grouped, plural, size};
 
-/// Width of the column of labels.
-const LABEL: usize = 18;
 /// Layers in a row of the map.
 const LAYERS_A_ROW: usize = 10;
 /// Special tokens that are shown.
 const SPECIAL_SHOWN: usize = 24;
-/// Width that lists are broken at.
-const WIDTH: usize = 100;
-
 /// The context that llama.cpp's converter writes into every GGUF file of this family.
 const CONVERTER_CONTEXT: usize = 1 << 20;
 const CONVERTER_NOTE: &str = " (llama.cpp's converter writes this for every model of the family)";
@@ -28,7 +23,7 @@ const KINDS: [(BlockKind, &str); 4] = [
 
 /// The whole page.
 pub fn page(facts: &Facts) -> String {
-    let mut page = Page(format!("{}\n", facts.model));
+    let mut page = Page::new(&facts.model);
     let config = &facts.config;
     page.line("architecture", if config.moe.is_some() { "Nemotron-H with experts" } else { "Nemotron-H" });
     if let Some(files) = &facts.files {
@@ -47,36 +42,7 @@ pub fn page(facts: &Facts) -> String {
     if let Some(files) = &facts.files {
         tokenizer(&mut page, files, config);
     }
-    page.0
-}
-
-/// A text under construction.
-struct Page(String);
-
-impl Page {
-    fn section(&mut self, title: &str) {
-        self.0.push_str(&format!("\n{title}\n"));
-    }
-
-    fn line(&mut self, label: &str, value: &str) {
-        self.0.push_str(&format!("  {label:LABEL$}{value}\n"));
-    }
-
-    /// Items separated by commas, on as many lines as they need.
-    fn list(&mut self, label: &str, items: &[String]) {
-        let mut line = String::new();
-        let mut label = label;
-        for (i, item) in items.iter().enumerate() {
-            let comma = if i + 1 < items.len() { "," } else { "" };
-            if !line.is_empty() && LABEL + line.chars().count() + item.chars().count() + 4 > WIDTH {
-                self.line(label, &line);
-                (line, label) = (String::new(), "");
-            }
-            let space = if line.is_empty() { "" } else { " " };
-            line.push_str(&format!("{space}{item}{comma}"));
-        }
-        self.line(label, &line);
-    }
+    page.text()
 }
 
 fn layers(page: &mut Page, config: &Config) {
@@ -231,53 +197,4 @@ fn special(tokenizer: &TokenizerFacts) -> Vec<String> {
         rest => shown.push(format!("{rest} more")),
     }
     shown
-}
-
-/// A number of things.
-fn count(n: usize, thing: &str) -> String {
-    format!("{n} {}", plural(n, thing))
-}
-
-fn plural(n: usize, thing: &str) -> String {
-    if n == 1 { thing.to_string() } else { format!("{thing}s") }
-}
-
-/// Bytes in the largest unit that keeps them above one.
-fn size(bytes: u64) -> String {
-    HumanBytes(bytes).to_string()
-}
-
-/// A number in groups of three digits.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped() {
-        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (3_973_556_832, "3,973,556,832")] {
-            assert_eq!(grouped(n), text);
-        }
-    }
-
-    #[test]
-    fn long_lists_are_broken() {
-        let mut page = Page(String::new());
-        let items: Vec<String> = (0..60).map(|i| i.to_string()).collect();
-        page.list("label", &items);
-        assert_eq!(page.0.lines().count(), 3);
-        assert!(page.0.lines().all(|line| line.len() <= WIDTH));
-        assert_eq!(page.0.split_whitespace().skip(1).collect::<String>(), items.join(","));
-    }
 }
