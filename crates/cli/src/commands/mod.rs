@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod chat;
 mod generate;
 mod logits;
@@ -30,6 +31,7 @@ enum Command {
     Ls(ls::Args),
     Rm(rm::Args),
     Show(show::Args),
+    Bench(bench::Args),
     Logits(logits::Args),
     Tokenize(tokenize::Args),
     Perplexity(perplexity::Args),
@@ -49,6 +51,7 @@ impl Cli {
             Command::Ls(args) => ls::run(args),
             Command::Rm(args) => rm::run(args),
             Command::Show(args) => show::run(args),
+            Command::Bench(args) => bench::run(args),
             Command::Logits(args) => logits::run(args),
             Command::Tokenize(args) => tokenize::run(args),
             Command::Perplexity(args) => perplexity::run(args),

@@ -10,7 +10,7 @@ mod gguf;
 mod mix;
 mod recipe;
 mod safetensors;
-mod values;
+pub(super) mod values;
 mod vocabulary;
 
 use std::io::Write as _;
