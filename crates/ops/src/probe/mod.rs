@@ -6,14 +6,15 @@
 //! - **read**: all threads sum a buffer much larger than the caches, each in a sequential stream;
 //! - **f32**: chains of fused multiply-adds that do not wait for each other, 2 operations per lane;
 //! - **int8**: the same with the multiply-accumulate of 8-bit integers of the level, 2 operations per product:
-//!   `vpdpbusd` on AVX-512 and `vpmaddubsw` on AVX2 (whose products still have to be widened and added, which takes
-//!   two more instructions, so that no kernel without VNNI comes near this limit). A level without such a kernel here
-//!   uses that of the next lower one; the last is a plain loop, for whose speed the compiler answers.
+//!   `vpdpbusd` on AVX-512 and AVX-VNNI, `vpmaddubsw` on AVX2 (whose products still have to be widened and added, which
+//!   takes two more instructions, so that no kernel without VNNI comes near this limit), `smmla` or `sdot` on aarch64.
+//!   The reference is a plain loop, for whose speed the compiler answers.
 //!
 //! The best of several runs is reported: whatever else the machine does can only make a run slower. This module knows
 //! nothing of models, and nothing that computes depends on it.
 
-mod arithmetic;
+mod fma;
+mod int8;
 mod read;
 mod reference;
 #[cfg(test)]
@@ -61,16 +62,16 @@ pub enum ProbeError {
 /// # Errors
 /// [`ProbeError::Memory`] if there is no room for the buffer that is read (32 MiB per thread, at least 256 MiB).
 pub fn limits(cx: &Cx) -> Result<Limits, ProbeError> {
-    let fma = cx.choose(arithmetic::FMA);
-    let int8 = cx.choose(arithmetic::INT8);
+    let fma = cx.choose(fma::IMPLS);
+    let int8 = cx.choose(int8::IMPLS);
     // SAFETY: `choose` returns only what the instruction set in force allows.
     let run_fma = |rounds| unsafe { fma(rounds, &mut *black_box(&mut [0.0; 16])) };
     // SAFETY: as above.
     let run_int8 = |rounds| unsafe { int8(rounds, &mut *black_box(&mut [0; 16])) };
     Ok(Limits {
         read_bytes_per_s: read::bandwidth(cx, read::buffer_bytes(cx.threads()))?,
-        int8_ops_per_s: arithmetic::INT8_OPS_PER_ROUND * rounds_per_s(cx, &run_int8),
-        f32_flops_per_s: arithmetic::FLOPS_PER_ROUND * rounds_per_s(cx, &run_fma),
+        int8_ops_per_s: int8::OPS_PER_ROUND * rounds_per_s(cx, &run_int8),
+        f32_flops_per_s: fma::OPS_PER_ROUND * rounds_per_s(cx, &run_fma),
         threads: cx.threads(),
         simd: cx.simd(),
     })

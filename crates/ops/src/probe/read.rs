@@ -18,7 +18,7 @@ const TIMED: usize = 32;
 const PASSES: usize = 8;
 
 /// Sums a slice whose length is a multiple of [`UNROLLED`].
-pub(super) type Sum = unsafe fn(&[f32], &mut f32);
+pub(super) type Kernel = unsafe fn(&[f32], &mut f32);
 
 /// Vectors read per step, each to its own sum: additions take four cycles, so with fewer sums these would be the limit.
 const SUMS: usize = 4;
@@ -26,7 +26,7 @@ const UNROLLED: usize = SUMS * LANES;
 
 over_lanes! {
     /// Sums of a slice.
-    pub(super) static READ: Sum = sum(src: &[f32], out: &mut f32), reference::read
+    pub(super) static IMPLS: Kernel = sum(src: &[f32], out: &mut f32), reference::read
 }
 
 /// Size of the buffer: 32 MiB for each thread, more than twice what any server has in last-level cache per core, and
@@ -59,7 +59,7 @@ pub(super) fn bandwidth(cx: &Cx, bytes: usize) -> Result<f64, ProbeError> {
 
 /// Reads all parts of a slice.
 fn read(cx: &Cx, floats: &[f32]) {
-    let sum = cx.choose(READ);
+    let sum = cx.choose(IMPLS);
     cx.run(floats.len() / PART, &|part| {
         let mut total = 0.0;
         // SAFETY: `choose` returns only what the instruction set in force allows, and a part is whole steps.

@@ -25,7 +25,7 @@ pub(super) unsafe fn read(src: &[f32], sum: &mut f32) {
 /// Has no obligations; it is a kernel like the others.
 pub(super) unsafe fn fma(rounds: usize, out: &mut [f32; LANES]) {
     let (a, b) = (black_box(0.5f32), black_box(1.0f32));
-    let mut chains = [[0.0f32; LANES]; super::arithmetic::FMAS_PER_ROUND];
+    let mut chains = [[0.0f32; LANES]; super::fma::FMAS_PER_ROUND];
     for _ in 0..rounds {
         chains.as_flattened_mut().iter_mut().for_each(|x| *x = x.mul_add(a, b));
     }
@@ -39,7 +39,7 @@ pub(super) unsafe fn fma(rounds: usize, out: &mut [f32; LANES]) {
 /// # Safety
 /// Has no obligations; it is a kernel like the others.
 pub(super) unsafe fn int8(rounds: usize, out: &mut [i32; LANES]) {
-    const PRODUCTS: usize = super::arithmetic::INT8_OPS_PER_ROUND as usize / 2;
+    const PRODUCTS: usize = super::int8::OPS_PER_ROUND as usize / 2;
     let (a, b) = ([3u8; PRODUCTS], [-5i8; PRODUCTS]);
     for _ in 0..rounds {
         let (a, b) = (black_box(&a), black_box(&b));

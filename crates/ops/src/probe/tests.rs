@@ -16,7 +16,7 @@ fn every_level_reads_everything() {
     for cx in contexts() {
         let mut sum = 0.0;
         // SAFETY: `choose` returns only what the instruction set in force allows.
-        unsafe { cx.choose(read::READ)(&src, &mut sum) };
+        unsafe { cx.choose(read::IMPLS)(&src, &mut sum) };
         assert_eq!(sum, expected, "{}", cx.simd());
     }
 }
@@ -28,7 +28,7 @@ fn every_level_does_all_its_multiply_adds() {
     for cx in contexts() {
         let mut out = [0.0; LANES];
         // SAFETY: as above.
-        unsafe { cx.choose(arithmetic::FMA)(64, &mut out) };
+        unsafe { cx.choose(fma::IMPLS)(64, &mut out) };
         let chains = out[0] / 2.0;
         assert!(out.iter().all(|x| *x == out[0]), "{out:?}");
         assert!(chains == 6.0 || chains == 12.0, "{}: {out:?}", cx.simd());
@@ -38,7 +38,7 @@ fn every_level_does_all_its_multiply_adds() {
 #[test]
 fn work_grows_with_the_rounds() {
     for cx in contexts() {
-        let (fma, int8) = (cx.choose(arithmetic::FMA), cx.choose(arithmetic::INT8));
+        let (fma, int8) = (cx.choose(fma::IMPLS), cx.choose(int8::IMPLS));
         // SAFETY: as above.
         let run_fma = |rounds| unsafe { fma(rounds, &mut *black_box(&mut [0.0; LANES])) };
         // SAFETY: as above.
