@@ -32,18 +32,29 @@ impl Page {
         self.0.push_str(&format!("  {label:LABEL$}{value}\n"));
     }
 
+    /// A sentence, on as many lines as it needs.
+    pub fn sentence(&mut self, label: &str, sentence: &str) {
+        let words: Vec<&str> = sentence.split_whitespace().collect();
+        self.wrapped(label, &words, "");
+    }
+
     /// Items separated by commas, on as many lines as they need.
     pub fn list(&mut self, label: &str, items: &[String]) {
+        self.wrapped(label, items, ",");
+    }
+
+    fn wrapped(&mut self, label: &str, items: &[impl AsRef<str>], separator: &str) {
         let mut line = String::new();
         let mut label = label;
         for (i, item) in items.iter().enumerate() {
-            let comma = if i + 1 < items.len() { "," } else { "" };
+            let item = item.as_ref();
+            let separator = if i + 1 < items.len() { separator } else { "" };
             if !line.is_empty() && LABEL + line.chars().count() + item.chars().count() + 4 > WIDTH {
                 self.line(label, &line);
                 (line, label) = (String::new(), "");
             }
             let space = if line.is_empty() { "" } else { " " };
-            line.push_str(&format!("{space}{item}{comma}"));
+            line.push_str(&format!("{space}{item}{separator}"));
         }
         self.line(label, &line);
     }
@@ -96,5 +107,10 @@ mod tests {
         assert_eq!(page.0.lines().count(), 3);
         assert!(page.0.lines().all(|line| line.len() <= WIDTH));
         assert_eq!(page.0.split_whitespace().skip(1).collect::<String>(), items.join(","));
+        let mut page = Page(String::new());
+        page.sentence("label", &items.join(" "));
+        assert_eq!(page.0.lines().count(), 3);
+        assert!(page.0.lines().all(|line| line.len() <= WIDTH));
+        assert_eq!(page.0.split_whitespace().skip(1).collect::<Vec<_>>(), items);
     }
 }

@@ -1,6 +1,7 @@
 //! Read bandwidth: sums of a buffer that no cache holds.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use memmap2::MmapMut;
 
@@ -14,8 +15,9 @@ pub(super) const PART_BYTES: usize = 2 << 20;
 const PART: usize = PART_BYTES / size_of::<f32>();
 /// Parts that are timed together, 64 MiB: a few milliseconds, so that some go undisturbed where other programs run too.
 const TIMED: usize = 32;
-/// Passes over the buffer.
+/// Most passes over the buffer, and the time after which none is begun; only slow memory takes as long.
 const PASSES: usize = 8;
+const PASSES_TIME: Duration = Duration::from_secs(1);
 
 /// Sums a slice whose length is a multiple of [`UNROLLED`].
 pub(super) type Kernel = unsafe fn(&[f32], &mut f32);
@@ -53,7 +55,9 @@ pub(super) fn bandwidth(cx: &Cx, bytes: usize) -> Result<f64, ProbeError> {
     cx.run(bytes / PART_BYTES, &|part| unsafe { rows.part(part, 0..PART) }.fill(1.0));
     let floats: &[f32] = floats;
     let timed = floats.chunks_exact(PART * TIMED);
-    let fastest = (0..PASSES).flat_map(|_| timed.clone()).map(|floats| elapsed(|| read(cx, floats))).min();
+    let start = Instant::now();
+    let passes = (0..PASSES).take_while(|pass| *pass == 0 || start.elapsed() < PASSES_TIME);
+    let fastest = passes.flat_map(|_| timed.clone()).map(|floats| elapsed(|| read(cx, floats))).min();
     Ok((TIMED * PART_BYTES) as f64 / fastest.unwrap_or_default().as_secs_f64())
 }
 

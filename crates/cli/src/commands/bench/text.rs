@@ -90,7 +90,7 @@ fn decode(page: &mut Page, report: &Report) {
 fn beside(page: &mut Page, comparison: &Comparison) {
     page.section("Beside llama.cpp");
     for peer in &comparison.peer {
-        page.line("measured with", peer);
+        page.sentence("measured with", peer);
     }
     if !comparison.ratios.is_empty() {
         page.line(&format!("{:>16}", "tokens"), &row(["ours", "theirs", "ratio"]));
@@ -106,7 +106,7 @@ fn beside(page: &mut Page, comparison: &Comparison) {
         page.line(&format!("{:>16}", grouped(tokens as u64)), &format!("{line}  {what}"));
     }
     for note in &comparison.notes {
-        page.line("note", note);
+        page.sentence("note", note);
     }
 }
 
