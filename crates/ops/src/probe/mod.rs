@@ -3,7 +3,7 @@
 //! Speeds are worth knowing as fractions of these limits. Each is measured with all threads of a context and the
 //! instructions that its kernels use, in well under a second:
 //!
-//! - **read**: all threads sum a buffer much larger than the caches, each in a sequential stream;
+//! - **read**: all threads sum a buffer much larger than the caches, in several sequential streams each;
 //! - **f32**: chains of fused multiply-adds that do not wait for each other, 2 operations per lane;
 //! - **int8**: the same with the multiply-accumulate of 8-bit integers of the level, 2 operations per product:
 //!   `vpdpbusd` on AVX-512 and AVX-VNNI, `vpmaddubsw` on AVX2 (whose products still have to be widened and added, which
@@ -83,7 +83,7 @@ const PART_TIME: Duration = Duration::from_micros(250);
 /// Parts of a job per thread; several, so that no thread waits long for the last.
 const PARTS: usize = 4;
 /// Jobs, of which the fastest counts.
-const JOBS: usize = 60;
+const JOBS: usize = 120;
 
 /// The most rounds per second of which all threads together are capable; `work(n)` does n rounds.
 fn rounds_per_s(cx: &Cx, work: &(dyn Fn(usize) + Sync)) -> f64 {

@@ -4,15 +4,19 @@ use std::hint::black_box;
 
 use crate::lanes::LANES;
 
-/// Sums `src` in sixteen lanes, so that the compiler may use whatever vectors the target always has.
+/// Sums each stream of `src` in sixteen lanes, so that the compiler may use whatever vectors the target always has.
 ///
 /// # Safety
 /// Has no obligations; it is a kernel like the others.
 pub(super) unsafe fn read(src: &[f32], sum: &mut f32) {
+    let (first, second) = src.split_at(src.len() / 2);
+    let (a, b) = first.split_at(first.len() / 2);
+    let (c, d) = second.split_at(second.len() / 2);
     let mut lanes = [0.0f32; LANES];
-    for part in src.as_chunks::<LANES>().0 {
-        for (lane, x) in lanes.iter_mut().zip(part) {
-            *lane += x;
+    let streams = [a, b, c, d].map(|stream| stream.as_chunks::<LANES>().0);
+    for (((a, b), c), d) in streams[0].iter().zip(streams[1]).zip(streams[2]).zip(streams[3]) {
+        for i in 0..LANES {
+            lanes[i] += (a[i] + b[i]) + (c[i] + d[i]);
         }
     }
     *sum = lanes.iter().sum();

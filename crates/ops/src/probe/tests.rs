@@ -11,7 +11,7 @@ fn contexts() -> impl Iterator<Item = Cx> {
 
 #[test]
 fn every_level_reads_everything() {
-    let src: Vec<f32> = (0..8 * 4 * LANES).map(|i| i as f32).collect();
+    let src: Vec<f32> = (0..8 * read::STREAMS * LANES).map(|i| i as f32).collect();
     let expected = (src.len() * (src.len() - 1) / 2) as f32;
     for cx in contexts() {
         let mut sum = 0.0;
