@@ -2,21 +2,38 @@
 //!
 //! All threads claim parts from one atomic word, the *ticket* `(epoch, parts, next)`. A claim succeeds only
 //! for the job in force, and a job ends only when all its parts have completed, so a thread that was not
-//! scheduled in time costs nothing: nobody waits for it to check in. Idle threads spin for
-//! [`SPINS_BEFORE_PARK`] rounds, long enough to bridge the gap between two operations, and then sleep.
+//! scheduled in time costs nothing: nobody waits for it to check in. A claim made with an old ticket cannot
+//! succeed either, because the word has changed; should the epoch have come round to the same word, then the
+//! claim is a good one of the new job.
+//!
+//! While a token is being computed a fork-join is a store, a compare-and-swap per part and an addition per part
+//! of a worker: no lock, no allocation, no system call. Idle workers watch the ticket for
+//! [`WATCH_BEFORE_SLEEP`], long enough to bridge the gap between two operations, and then sleep; only a job
+//! that finds one asleep pays for a call to wake it. There is one set of workers and one ticket, so of several
+//! callers the first one gets them, and the others, like a part that itself calls [`Pool::run`], do their parts
+//! alone: waiting for their turn would take longer.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
-/// Rounds of spinning before an idle thread sleeps: about 50 µs, several times the gap between operations.
-const SPINS_BEFORE_PARK: u32 = 10_000;
+/// How long an idle worker watches the ticket before it sleeps: several times the gap between two operations,
+/// and little beside what a token costs in a model large enough to be worth a second thread.
+const WATCH_BEFORE_SLEEP: Duration = Duration::from_micros(200);
 
-/// Rounds of spinning before the caller lets another thread run while it waits for the last part.
-const SPINS_BEFORE_YIELD: u32 = 2_000;
+/// Rounds of spinning before an idle worker lets other threads run between two looks at the ticket: about 20 µs.
+/// On a busy machine the thread that it keeps from running may be the caller, which alone can give it work.
+const SPINS_BEFORE_YIELD: u32 = 800;
+
+/// Rounds of spinning before the caller sleeps while it waits for the last parts: about 50 µs. A worker that has
+/// not finished by then has a long part or has lost its core, perhaps to this very thread. Sleeping is kinder than
+/// yielding, which forfeits the rest of the time slice: a thread that slept is given a core soon after it is woken.
+const SPINS_BEFORE_WAIT: u32 = 2_000;
 
 const NEXT_BITS: u32 = 20;
 const PART_MASK: u64 = (1 << NEXT_BITS) - 1;
@@ -25,15 +42,34 @@ const PARTS_MAX: usize = PART_MASK as usize;
 
 type Job = *const (dyn Fn(usize) + Sync);
 
-struct Shared {
+/// A value alone on its cache lines (two, because processors fetch them in pairs), so that threads that write
+/// one value do not slow down those that watch another.
+#[repr(align(128))]
+#[derive(Default)]
+struct Alone<T>(T);
+
+/// What a worker needs to begin, on the cache lines that a claim brings to it anyway.
+#[derive(Default)]
+struct Offer {
     /// epoch (24 bits) | number of parts (20 bits) | next part to claim (20 bits).
     ticket: AtomicU64,
     /// The job of the epoch in force. Written by the caller while no part is claimable.
     job: UnsafeCell<Option<Job>>,
-    completed: AtomicUsize,
+}
+
+struct Shared {
+    offer: Alone<Offer>,
+    /// Parts of the job in force that workers have completed.
+    completed: Alone<AtomicUsize>,
+    /// Number of true flags in `asleep`, or a moment more. What `run` looks at.
+    sleepers: Alone<AtomicUsize>,
+    /// One per worker; set by the worker, cleared by whoever takes it upon itself to end the sleep.
+    asleep: Box<[AtomicBool]>,
+    /// Whether the caller sleeps until the last part has completed, and who it is.
+    is_waiting: AtomicBool,
+    waiter: Mutex<Option<Thread>>,
+    has_panicked: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    sleepers: Mutex<usize>,
-    wake: Condvar,
     stop: AtomicBool,
 }
 
@@ -47,8 +83,8 @@ unsafe impl Send for Shared {}
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held during `run`, so that the pool may be shared.
-    running: Mutex<()>,
+    /// Whether the workers are at some caller's service.
+    is_taken: AtomicBool,
 }
 
 impl std::fmt::Debug for Pool {
@@ -61,22 +97,24 @@ impl Pool {
     /// A pool of `threads` threads including the caller's; zero counts as one.
     pub fn new(threads: usize) -> Pool {
         let shared = Arc::new(Shared {
-            ticket: AtomicU64::new(0),
-            job: UnsafeCell::new(None),
-            completed: AtomicUsize::new(0),
+            offer: Alone::default(),
+            completed: Alone::default(),
+            sleepers: Alone::default(),
+            asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
+            is_waiting: AtomicBool::new(false),
+            waiter: Mutex::new(None),
+            has_panicked: AtomicBool::new(false),
             panic: Mutex::new(None),
-            sleepers: Mutex::new(0),
-            wake: Condvar::new(),
             stop: AtomicBool::new(false),
         });
-        let spawn = |i: usize| {
+        let spawn = |worker: usize| {
             let shared = Arc::clone(&shared);
-            let name = format!("tangelo-{i}");
-            std::thread::Builder::new().name(name).spawn(move || shared.work()).ok()
+            let name = format!("tangelo-{}", worker + 1);
+            std::thread::Builder::new().name(name).spawn(move || shared.work(worker)).ok()
         };
         // A system that refuses more threads still computes, with those it granted.
-        let workers = (1..threads).map_while(spawn).collect();
-        Pool { shared, workers, running: Mutex::new(()) }
+        let workers = (0..shared.asleep.len()).map_while(spawn).collect();
+        Pool { shared, workers, is_taken: AtomicBool::new(false) }
     }
 
     /// Number of threads, the caller's included.
@@ -84,37 +122,46 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `work(0) .. work(parts - 1)`, each exactly once, and returns when all have finished.
+    /// Runs `work(0) .. work(parts - 1)`, each exactly once, and returns when all have finished. May be called by
+    /// several threads at once and by a part.
     ///
-    /// A panic in a part is raised again here after the other parts have finished.
+    /// # Panics
+    /// If a part does: the panic is raised again here after every part that was begun has finished.
     pub fn run(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
         assert!(parts <= PARTS_MAX, "{parts} parts, at most {PARTS_MAX}");
-        if parts <= 1 || self.workers.is_empty() {
+        if parts <= 1 || self.workers.is_empty() || self.is_taken.swap(true, Ordering::Acquire) {
             (0..parts).for_each(work);
             return;
         }
-        let _running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.publish(parts, work);
-        while self.shared.claim_and_run() {}
-        let mut spins = 0u32;
-        while self.shared.completed.load(Ordering::Acquire) < parts {
-            std::hint::spin_loop();
-            spins += 1;
-            if spins > SPINS_BEFORE_YIELD {
-                std::thread::yield_now();
-            }
+        self.wake(parts - 1);
+        let mut by_workers = parts;
+        while let Some(part) = self.shared.claim() {
+            self.shared.run_part(part);
+            by_workers -= 1;
         }
-        let panic = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.wait(by_workers);
+        let panic = self.shared.take_panic();
+        self.is_taken.store(false, Ordering::Release);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
+    }
+
+    /// Ends the sleep of at most `most` workers.
+    fn wake(&self, most: usize) {
+        if self.shared.sleepers.0.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let asleep = (0..self.workers.len()).filter(|&worker| self.shared.end_sleep(worker));
+        asleep.take(most).for_each(|worker| self.workers[worker].thread().unpark());
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.wake_all();
+        self.wake(self.workers.len());
         for worker in self.workers.drain(..) {
             // A worker cannot panic outside a part, and panics of parts are caught.
             let _ = worker.join();
@@ -129,82 +176,147 @@ impl Shared {
         // SAFETY: this only forgets the lifetime. `run` returns after every part has completed, and `job` is
         // dereferenced only by threads that hold an uncompleted part.
         let job: Job = unsafe { std::mem::transmute(job) };
-        // SAFETY: no part is claimable between jobs, so no thread reads `job` now; `running` is held.
-        unsafe { *self.job.get() = Some(job) };
-        self.completed.store(0, Ordering::Relaxed);
-        let epoch = (self.ticket.load(Ordering::Relaxed) >> (2 * NEXT_BITS)).wrapping_add(1);
+        // SAFETY: no part is claimable between jobs, so no thread reads `job` now; `is_taken` keeps other callers
+        // away.
+        unsafe { *self.offer.0.job.get() = Some(job) };
+        self.completed.0.store(0, Ordering::Relaxed);
+        let epoch = (self.offer.0.ticket.load(Ordering::Relaxed) >> (2 * NEXT_BITS)).wrapping_add(1);
         let ticket = (epoch << (2 * NEXT_BITS)) | ((parts as u64) << NEXT_BITS);
-        self.ticket.store(ticket, Ordering::SeqCst);
-        if *self.sleepers.lock().unwrap_or_else(PoisonError::into_inner) > 0 {
-            self.wake.notify_all();
-        }
+        self.offer.0.ticket.store(ticket, Ordering::SeqCst);
     }
 
-    fn wake_all(&self) {
-        let _sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-        self.wake.notify_all();
-    }
-
-    fn is_claimable(&self) -> bool {
-        let ticket = self.ticket.load(Ordering::SeqCst);
+    fn is_claimable(&self, order: Ordering) -> bool {
+        let ticket = self.offer.0.ticket.load(order);
         (ticket & PART_MASK) < ((ticket >> NEXT_BITS) & PART_MASK)
     }
 
-    /// Claims one part and runs it; false if there was none.
-    fn claim_and_run(&self) -> bool {
-        let mut ticket = self.ticket.load(Ordering::Acquire);
+    /// The next part of the job in force, now this thread's; `None` if all are taken.
+    fn claim(&self) -> Option<usize> {
+        let mut ticket = self.offer.0.ticket.load(Ordering::Acquire);
         loop {
             let next = ticket & PART_MASK;
             if next >= (ticket >> NEXT_BITS) & PART_MASK {
-                return false;
+                return None;
             }
-            match self.ticket.compare_exchange_weak(ticket, ticket + 1, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    self.run_part(next as usize);
-                    return true;
-                }
+            match self.offer.0.ticket.compare_exchange_weak(
+                ticket,
+                ticket + 1,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Some(next as usize),
                 Err(now) => ticket = now,
             }
         }
     }
 
+    /// Runs a part that this thread has claimed and not reported as completed.
     fn run_part(&self, part: usize) {
-        // SAFETY: this thread holds an uncompleted part of the job in force, so `job` was written before the
-        // claim and neither it nor the closure it points to changes until `completed` is incremented below.
-        let job = unsafe { (*self.job.get()).map(|job| &*job) };
+        // SAFETY: the job in force has an uncompleted part, this one, so `job` was written before the claim, and
+        // neither it nor the closure it points to goes away meanwhile.
+        let job = unsafe { (*self.offer.0.job.get()).map(|job| &*job) };
         if let Some(job) = job
             && let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(part)))
         {
-            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+            lock(&self.panic).get_or_insert(panic);
+            self.has_panicked.store(true, Ordering::Relaxed);
         }
-        self.completed.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns when workers have completed that many parts of the job in force.
+    fn wait(&self, parts: usize) {
+        for _ in 0..SPINS_BEFORE_WAIT {
+            if self.completed.0.load(Ordering::Acquire) >= parts {
+                return;
+            }
+            spin_loop();
+        }
+        *lock(&self.waiter) = Some(std::thread::current());
+        self.is_waiting.store(true, Ordering::SeqCst);
+        while self.completed.0.load(Ordering::SeqCst) < parts {
+            std::thread::park();
+        }
+        self.is_waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// Counts a part of a worker, and wakes the caller if it sleeps. A worker that comes late wakes a caller that
+    /// does not wait any more, which looks again at what it waits for, if anything.
+    fn complete(&self) {
+        self.completed.0.fetch_add(1, Ordering::SeqCst);
+        if self.is_waiting.load(Ordering::SeqCst)
+            && let Some(waiter) = &*lock(&self.waiter)
+        {
+            waiter.unpark();
+        }
+    }
+
+    /// The panic of a part, if there was one. All parts have completed, which orders their writes before this.
+    fn take_panic(&self) -> Option<Box<dyn Any + Send>> {
+        if !self.has_panicked.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.has_panicked.store(false, Ordering::Relaxed);
+        lock(&self.panic).take()
     }
 
     /// The life of a worker.
-    fn work(&self) {
-        let mut spins = 0u32;
+    fn work(&self, worker: usize) {
         while !self.stop.load(Ordering::Relaxed) {
-            if self.claim_and_run() {
-                spins = 0;
-            } else if spins < SPINS_BEFORE_PARK {
-                spins += 1;
-                std::hint::spin_loop();
-            } else {
-                self.sleep();
-                spins = 0;
+            while let Some(part) = self.claim() {
+                self.run_part(part);
+                self.complete();
+            }
+            if !self.watch_ticket() {
+                self.sleep(worker);
             }
         }
     }
 
-    fn sleep(&self) {
-        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-        *sleepers += 1;
-        // Checked under the lock: `publish` stores the ticket before it takes the lock to look for sleepers.
-        while !self.is_claimable() && !self.stop.load(Ordering::SeqCst) {
-            sleepers = self.wake.wait(sleepers).unwrap_or_else(PoisonError::into_inner);
+    /// Waits a little for a part to become claimable; whether one did.
+    fn watch_ticket(&self) -> bool {
+        for _ in 0..SPINS_BEFORE_YIELD {
+            if self.is_claimable(Ordering::Relaxed) {
+                return true;
+            }
+            spin_loop();
         }
-        *sleepers -= 1;
+        let begin = Instant::now();
+        while begin.elapsed() < WATCH_BEFORE_SLEEP {
+            if self.is_claimable(Ordering::Relaxed) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
     }
+
+    /// Sleeps until [`Pool::wake`], unless there is something to do.
+    fn sleep(&self, worker: usize) {
+        self.sleepers.0.fetch_add(1, Ordering::SeqCst);
+        self.asleep[worker].store(true, Ordering::SeqCst);
+        // `run` stores the ticket before it looks for sleepers, and this thread is one before it looks at the
+        // ticket; all four are in one order, so at least one of the two sees the other.
+        if self.is_claimable(Ordering::SeqCst) || self.stop.load(Ordering::SeqCst) {
+            self.end_sleep(worker);
+        }
+        while self.asleep[worker].load(Ordering::Acquire) {
+            std::thread::park();
+        }
+    }
+
+    /// Whether `worker` was asleep and this call, no other, ended that.
+    fn end_sleep(&self, worker: usize) -> bool {
+        let was_asleep = self.asleep[worker].swap(false, Ordering::SeqCst);
+        if was_asleep {
+            self.sleepers.0.fetch_sub(1, Ordering::SeqCst);
+        }
+        was_asleep
+    }
+}
+
+/// What these locks hold is whole whenever they are free, whatever happened to a thread that held one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -234,7 +346,7 @@ mod tests {
                 total.fetch_add(p + 1, Ordering::Relaxed);
             });
             if round % 500 == 0 {
-                std::thread::sleep(std::time::Duration::from_millis(3));
+                std::thread::sleep(Duration::from_millis(3));
             }
         }
         assert_eq!(total.into_inner(), 3000 * 10);
@@ -252,5 +364,78 @@ mod tests {
             total.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(total.into_inner(), 8);
+    }
+
+    #[test]
+    fn callers_may_share_the_pool() {
+        let pool = Pool::new(3);
+        std::thread::scope(|scope| {
+            for caller in 0..4usize {
+                let pool = &pool;
+                scope.spawn(move || {
+                    for round in 0..2000 {
+                        // The length of jobs differs, so that callers meet at every stage of each other's.
+                        let parts = 2 + (caller * 7 + round) % 23;
+                        let counts: [AtomicUsize; 24] = Default::default();
+                        pool.run(parts, &|p| {
+                            counts[p].fetch_add(1, Ordering::Relaxed);
+                        });
+                        let counts = counts.map(AtomicUsize::into_inner);
+                        assert!(counts[..parts].iter().all(|c| *c == 1), "{caller} {round}: {counts:?}");
+                        assert!(counts[parts..].iter().all(|c| *c == 0), "{caller} {round}: {counts:?}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_caller_sleeps_while_a_worker_is_slow() {
+        let pool = Pool::new(2);
+        let caller = std::thread::current().id();
+        for _ in 0..5 {
+            let (worker_began, worker_ended) = (AtomicBool::new(false), AtomicBool::new(false));
+            pool.run(2, &|_| {
+                if std::thread::current().id() == caller {
+                    while !worker_began.load(Ordering::Acquire) {
+                        std::thread::yield_now();
+                    }
+                } else {
+                    worker_began.store(true, Ordering::Release);
+                    std::thread::sleep(Duration::from_millis(5));
+                    worker_ended.store(true, Ordering::Release);
+                }
+            });
+            assert!(worker_ended.into_inner(), "the job ended before its last part");
+        }
+    }
+
+    #[test]
+    fn a_part_may_run_a_job() {
+        let pool = Pool::new(3);
+        let total = AtomicUsize::new(0);
+        pool.run(5, &|_| {
+            pool.run(7, &|p| {
+                total.fetch_add(p, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(total.into_inner(), 5 * 21);
+    }
+
+    #[test]
+    fn one_caller_sees_its_own_panic_only() {
+        let pool = Pool::new(2);
+        std::thread::scope(|scope| {
+            for caller in 0..2 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        let run =
+                            || pool.run(4, &|p| assert!(caller == 0 || p != 2, "part two of caller one"));
+                        assert_eq!(catch_unwind(AssertUnwindSafe(run)).is_err(), caller == 1);
+                    }
+                });
+            }
+        });
     }
 }
