@@ -113,8 +113,8 @@ fn shown(value: &gguf::Value) -> String {
 }
 
 fn logits(path: &Path) -> Vec<f32> {
-    let model = Model::load(&Checkpoint::open(path).expect("a model")).expect("its tensors");
     let cx = Cx::new(1, Simd::best()).expect("a context");
+    let model = Model::load(&cx, &Checkpoint::open(path).expect("a model")).expect("its tensors");
     let segment = Segment { tokens: &[5, 40, 100], state: &mut model.new_state(), logits: LogitRows::Last };
     let logits = model.forward(&cx, &mut [segment]).expect("logits");
     logits.row(0).to_vec()

@@ -64,13 +64,33 @@ impl Bytes {
             .then(|| Bytes { storage: Arc::clone(&self.storage), range: start..end })
     }
 
+    /// Tells the system that these bytes will not be read again soon, so that the memory of a mapped file that holds
+    /// them is given back now. Reading them again reads the file again. Owned buffers stay as they are.
+    pub fn release(&self) {
+        if let Storage::Mapped(map) = &*self.storage {
+            release_pages(map, self.range.clone());
+        }
+    }
+
     /// Whether the bytes are part of a mapped file (and so cost no memory of their own).
     pub fn is_mapped(&self) -> bool {
         matches!(*self.storage, Storage::Mapped(_))
     }
 }
 
-/// The crate's only unsafe code.
+/// Advice that is not followed costs memory only, so failures are of no interest.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+fn release_pages(map: &memmap2::Mmap, range: Range<usize>) {
+    // SAFETY: what may make this advice unsafe is that pages could read as zeros afterwards; those of a file that is
+    // mapped read-only are read from the file again.
+    let _ =
+        unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+}
+
+#[cfg(not(unix))]
+fn release_pages(_: &memmap2::Mmap, _: Range<usize>) {}
+
 #[allow(unsafe_code)]
 fn map_readonly(file: &File) -> std::io::Result<memmap2::Mmap> {
     // SAFETY: the mapping is read-only and private to this module, which hands out `&[u8]` only. What the

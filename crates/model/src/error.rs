@@ -32,6 +32,17 @@ pub enum Error {
         /// What does not fit.
         source: tangelo_ops::matmul::WeightError,
     },
+    /// The system has no memory for a weight.
+    #[error(
+        "no memory for tensor {name}: {cause}; a model takes about the size of its file: close other programs or \
+         choose a smaller file"
+    )]
+    NoMemory {
+        /// Checkpoint name.
+        name: String,
+        /// What the system says.
+        cause: std::io::Error,
+    },
     /// A parameter that must be a plain float is stored in blocks.
     #[error(
         "tensor {name} is stored as {dtype}, but must be F32, F16 or BF16: convert the model again without quantising it"

@@ -1,45 +1,74 @@
-//! A linear layer as a value: how its weight is stored is nobody else's business.
+//! A linear layer as a value: how its weight is stored is nobody else's business. Beside it the table of embeddings, the
+//! one matrix that is looked up and not multiplied.
 
 use crate::error::{Error, Result};
-use tangelo_core::DType;
+use tangelo_core::{DType, TokenId};
 use tangelo_formats::Bytes;
-use tangelo_ops::matmul::{Weight, matmul};
+use tangelo_ops::embedding::embed;
+use tangelo_ops::matmul::{Packed, Weight, matmul};
 use tangelo_ops::{Cx, Mat, View};
 
-/// y = x · Wᵀ · scale (+ bias), with W as it lies in the file.
+/// A matrix as a checkpoint holds it.
 #[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    /// For messages.
+    pub name: String,
+    pub dtype: DType,
+    /// Outputs and inputs.
+    pub shape: [usize; 2],
+    pub bytes: Bytes,
+    /// Multiplies every element (FP8).
+    pub scale: f32,
+}
+
+impl Stored {
+    fn weight(&self) -> Result<Weight<'_>> {
+        let [rows, cols] = self.shape;
+        let weight = Weight::new(self.dtype, rows, cols, &self.bytes, self.scale);
+        weight.map_err(|source| Error::Weight { name: self.name.clone(), source })
+    }
+}
+
+/// y = x · Wᵀ · scale (+ bias).
+#[derive(Debug)]
 pub struct Linear {
-    dtype: DType,
-    rows: usize,
-    cols: usize,
-    bytes: Bytes,
-    scale: f32,
+    weight: Packed,
     bias: Option<Vec<f32>>,
 }
 
 impl Linear {
-    /// `rows` outputs and `cols` inputs. `name` is for messages; `scale` multiplies the stored elements (FP8).
-    pub fn new(
-        name: &str,
-        dtype: DType,
-        [rows, cols]: [usize; 2],
-        bytes: Bytes,
-        scale: f32,
-        bias: Option<Vec<f32>>,
-    ) -> Result<Linear> {
-        let checked = Weight::new(dtype, rows, cols, &bytes, scale);
-        checked.map_err(|source| Error::Weight { name: name.to_string(), source })?;
-        Ok(Linear { dtype, rows, cols, bytes, scale, bias })
+    /// Copies the weight into the form in which it is multiplied, and gives the memory of the file's pages back: a weight
+    /// is never resident twice for longer than this takes.
+    pub(crate) fn new(cx: &Cx, stored: &Stored, bias: Option<Vec<f32>>) -> Result<Linear> {
+        let weight = Packed::new(cx, &stored.weight()?)
+            .map_err(|cause| Error::NoMemory { name: stored.name.clone(), cause })?;
+        stored.bytes.release();
+        Ok(Linear { weight, bias })
     }
 
-    /// The weight as the operations take it, (rows, cols).
-    pub fn weight(&self) -> Weight<'_> {
-        Weight::new(self.dtype, self.rows, self.cols, &self.bytes, self.scale)
-            .expect("checked by Linear::new")
+    /// Bytes of the weight, all of which every call reads.
+    pub fn bytes(&self) -> usize {
+        self.weight.bytes()
     }
 
     /// (l, cols) → (l, rows).
     pub fn apply(&self, cx: &Cx, x: View<'_>) -> Mat {
-        matmul(cx, x, &self.weight(), self.bias.as_deref())
+        matmul(cx, x, &self.weight, self.bias.as_deref())
+    }
+}
+
+/// A row for every token of the vocabulary, left in the mapped file: few are ever read.
+#[derive(Debug)]
+pub struct Embeddings(Stored);
+
+impl Embeddings {
+    pub(crate) fn new(stored: Stored) -> Result<Embeddings> {
+        stored.weight()?;
+        Ok(Embeddings(stored))
+    }
+
+    /// (l) → (l, d). Every id must be in the vocabulary.
+    pub fn lookup(&self, cx: &Cx, ids: &[TokenId]) -> Mat {
+        embed(cx, &self.0.weight().expect("checked by Embeddings::new"), ids)
     }
 }

@@ -2,26 +2,28 @@
 //! configuration.
 
 use crate::error::{Error, Result};
-use crate::linear::Linear;
+use crate::linear::{Embeddings, Linear, Stored};
 use tangelo_core::DType;
 use tangelo_formats::{Checkpoint, StoredTensor};
+use tangelo_ops::Cx;
 
 /// A place in the tree of tensor names.
 pub(crate) struct Loader<'a> {
+    cx: &'a Cx,
     checkpoint: &'a Checkpoint,
     prefix: String,
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(checkpoint: &'a Checkpoint, prefix: &str) -> Loader<'a> {
-        Loader { checkpoint, prefix: prefix.to_string() }
+    pub(crate) fn new(cx: &'a Cx, checkpoint: &'a Checkpoint, prefix: &str) -> Loader<'a> {
+        Loader { cx, checkpoint, prefix: prefix.to_string() }
     }
 
     /// The place `name` below this one.
     pub(crate) fn at(&self, name: impl std::fmt::Display) -> Loader<'a> {
         let prefix =
             if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
-        Loader { checkpoint: self.checkpoint, prefix }
+        Loader { prefix, ..*self }
     }
 
     fn name(&self, name: &str) -> String {
@@ -76,14 +78,23 @@ impl<'a> Loader<'a> {
     ///
     /// ModelOpt's `input_scale`, `k_scale` and `v_scale` describe how activations and the cache may be rounded;
     /// both stay f32 here, so they have no part in the result.
-    pub(crate) fn linear(&self, name: &str, [rows, cols]: [usize; 2], bias: bool) -> Result<Linear> {
+    pub(crate) fn linear(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
+        let bias = if bias { Some(self.at(name).floats("bias", &shape[..1])?) } else { None };
+        Linear::new(self.cx, &self.stored(name, shape)?, bias)
+    }
+
+    /// The table of embeddings `name`.
+    pub(crate) fn embeddings(&self, name: &str, shape: [usize; 2]) -> Result<Embeddings> {
+        Embeddings::new(self.stored(name, shape)?)
+    }
+
+    fn stored(&self, name: &str, shape: [usize; 2]) -> Result<Stored> {
         let at = self.at(name);
-        let weight = at.tensor("weight", &[rows, cols])?;
-        let scale = match weight.dtype {
+        let StoredTensor { dtype, bytes, .. } = at.tensor("weight", &shape)?;
+        let scale = match dtype {
             DType::F8E4M3 => at.fp8_scale()?,
             _ => 1.0,
         };
-        let bias = if bias { Some(at.floats("bias", &[rows])?) } else { None };
-        Linear::new(&at.name("weight"), weight.dtype, [rows, cols], weight.bytes, scale, bias)
+        Ok(Stored { name: at.name("weight"), dtype, shape, bytes, scale })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::attention::Attention;
 use crate::error::{Error, Result};
-use crate::linear::Linear;
+use crate::linear::{Embeddings, Linear};
 use crate::load::Loader;
 use crate::mamba2::{Mamba2, MambaState};
 use crate::mlp::Mlp;
@@ -14,16 +14,15 @@ use tangelo_formats::Checkpoint;
 use tangelo_formats::config::{BlockKind, Config};
 use tangelo_ops::attention::KvCache;
 use tangelo_ops::elementwise::{add, gather_rows};
-use tangelo_ops::embedding::embed;
 use tangelo_ops::rms_norm::rms_norm;
 use tangelo_ops::{Cx, Mat};
 
-/// A model in memory (its matrices stay in the mapped files).
+/// A model in memory.
 #[derive(Debug)]
 pub struct Model {
     config: Config,
     fingerprint: [u8; 32],
-    embeddings: Linear, // (vocabulary, d)
+    embeddings: Embeddings, // (vocabulary, d)
     layers: Vec<Layer>,
     norm_f: Vec<f32>, // (d)
     lm_head: Linear,  // d → vocabulary
@@ -79,19 +78,25 @@ pub enum Observed {
 }
 
 impl Model {
-    /// Finds and checks every tensor of the checkpoint.
-    pub fn load(checkpoint: &Checkpoint) -> Result<Model> {
+    /// Finds and checks every tensor of the checkpoint, and copies the matrices into the form in which they are
+    /// multiplied, with the threads of `cx`.
+    pub fn load(cx: &Cx, checkpoint: &Checkpoint) -> Result<Model> {
         let config = checkpoint.config().clone();
         let (d, vocab) = (config.hidden_size, config.vocab_size);
-        let root = Loader::new(checkpoint, "");
+        let root = Loader::new(cx, checkpoint, "");
         let backbone = root.at("backbone");
+        let embeddings = backbone.embeddings("embeddings", [vocab, d])?;
+        // The largest matrix first: while it is copied, the least memory is taken by others.
+        let tied = config.tie_word_embeddings && !root.at("lm_head").has("weight")?;
+        let lm_head = match tied {
+            true => backbone.linear("embeddings", [vocab, d], false)?,
+            false => root.linear("lm_head", [vocab, d], false)?,
+        };
         let layer =
             |(i, kind): (usize, &BlockKind)| Layer::load(&backbone.at("layers").at(i), &config, *kind);
         let layers = config.blocks.iter().enumerate().map(layer).collect::<Result<Vec<Layer>>>()?;
-        let embeddings = backbone.linear("embeddings", [vocab, d], false)?;
-        let tied = config.tie_word_embeddings && !root.at("lm_head").has("weight")?;
         Ok(Model {
-            lm_head: if tied { embeddings.clone() } else { root.linear("lm_head", [vocab, d], false)? },
+            lm_head,
             norm_f: backbone.at("norm_f").floats("weight", &[d])?,
             fingerprint: checkpoint.fingerprint(),
             embeddings,
@@ -137,7 +142,7 @@ impl Model {
         self.check(segments)?;
         let tokens: Vec<TokenId> = segments.iter().flat_map(|s| s.tokens.iter().copied()).collect();
         let mut batch = Batch::new(segments);
-        let mut h = embed(cx, &self.embeddings.weight(), &tokens); // (l, d)
+        let mut h = self.embeddings.lookup(cx, &tokens); // (l, d)
         observe(Observed::Embeddings, &h);
         for (i, layer) in self.layers.iter().enumerate() {
             let u = rms_norm(cx, h.view(), &layer.norm, self.config.norm_eps);

@@ -69,14 +69,15 @@ fn write(folder: &Path, tensors: &BTreeMap<String, Stored>) -> PathBuf {
 fn fp8_weights_with_scales_are_their_dequantised_values() {
     let folder = std::env::temp_dir().join(format!("tangelo-fp8-{}", std::process::id()));
     let (fp8, wide) = make(&folder);
-    let load = |path: &Path| Model::load(&Checkpoint::open(path).expect("opens")).expect("loads");
+    let load = |path: &Path| Model::load(&cx(), &Checkpoint::open(path).expect("opens")).expect("loads");
     let (fp8, wide, cx) = (load(&fp8), load(&wide), cx());
     let prompt = Cases::load("tiny").prompt(257);
     let (got, want) = (logits(&fp8, &cx, &prompt).0, logits(&wide, &cx, &prompt).0);
     let error = got.data().iter().zip(want.data()).fold(0f32, |m, (g, w)| m.max((g - w).abs()));
     println!("largest difference {error:e}");
     assert!(error <= LOGITS, "off by {error}");
-    let original = Model::load(&Checkpoint::open(&fixtures().join("tiny")).expect("opens")).expect("loads");
+    let original =
+        Model::load(&cx, &Checkpoint::open(&fixtures().join("tiny")).expect("opens")).expect("loads");
     let moved = logits(&original, &cx, &prompt).0;
     let rounding = got.data().iter().zip(moved.data()).fold(0f32, |m, (g, w)| m.max((g - w).abs()));
     assert!(rounding > 100.0 * LOGITS, "rounding to FP8 must show, or this test sees nothing: {rounding}");
@@ -106,7 +107,8 @@ fn a_missing_or_useless_scale_is_refused() {
             tensors.insert(format!("{name}_scale"), (Dtype::F32, vec![], f32_bytes(&[scale])));
         }
         let path = write(&folder, &tensors);
-        let error = Model::load(&Checkpoint::open(&path).expect("opens")).expect_err("refused").to_string();
+        let error =
+            Model::load(&cx(), &Checkpoint::open(&path).expect("opens")).expect_err("refused").to_string();
         assert!(error.contains(expected), "{scale:?}: {error}");
     }
     std::fs::remove_dir_all(folder).expect("removed");

@@ -21,6 +21,7 @@ pub mod route;
 pub mod ssd;
 #[cfg(test)]
 pub(crate) mod testing;
+mod words;
 
 pub use device::{Cx, CxError, Mat, View, ViewMut};
 pub use dispatch::Simd;

@@ -24,7 +24,7 @@ pub fn fixture(name: &str) -> PathBuf {
 }
 
 pub fn load(name: &str) -> Model {
-    Model::load(&Checkpoint::open(&fixture(name)).unwrap()).unwrap()
+    Model::load(&cx(), &Checkpoint::open(&fixture(name)).unwrap()).unwrap()
 }
 
 pub fn cases(folder: &str) -> serde_json::Value {

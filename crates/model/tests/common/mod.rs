@@ -19,7 +19,7 @@ pub fn fixtures() -> PathBuf {
 /// A model of the fixtures: `tiny`, `tiny/f32`, `tiny/gguf/bf16.gguf` …
 pub fn load(path: &str) -> Model {
     let checkpoint = Checkpoint::open(&fixtures().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
-    Model::load(&checkpoint).unwrap_or_else(|e| panic!("{path}: {e}"))
+    Model::load(&cx(), &checkpoint).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
 /// A context with the machine's best instruction set (or the one forced by the environment).

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 /// Lanes 0-7 and 8-15.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(__m256, __m256);
+pub(crate) struct Avx2(pub(crate) __m256, pub(crate) __m256);
 
 /// All ones in the first `n` of eight lanes.
 #[inline(always)]
@@ -55,6 +55,14 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn load(src: *const f32) -> Self {
         unsafe { Avx2(_mm256_loadu_ps(src), _mm256_loadu_ps(src.add(8))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(src: *const u16) -> Self {
+        unsafe {
+            let low = _mm256_cvtph_ps(_mm_loadu_si128(src.cast()));
+            Avx2(low, _mm256_cvtph_ps(_mm_loadu_si128(src.add(8).cast())))
+        }
     }
 
     #[inline(always)]
@@ -155,35 +163,5 @@ impl Lanes for Avx2 {
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }
-    }
-}
-
-/// Transposes eight rows of eight 32-bit elements.
-///
-/// # Safety
-/// AVX2 must be available.
-#[inline(always)]
-pub(crate) unsafe fn transpose_8x8(r: [__m256; 8]) -> [__m256; 8] {
-    // SAFETY: the caller vouches for AVX2.
-    unsafe {
-        let [a0, a1, a2, a3, a4, a5, a6, a7] = r;
-        let (b0, b1) = (_mm256_unpacklo_ps(a0, a1), _mm256_unpackhi_ps(a0, a1));
-        let (b2, b3) = (_mm256_unpacklo_ps(a2, a3), _mm256_unpackhi_ps(a2, a3));
-        let (b4, b5) = (_mm256_unpacklo_ps(a4, a5), _mm256_unpackhi_ps(a4, a5));
-        let (b6, b7) = (_mm256_unpacklo_ps(a6, a7), _mm256_unpackhi_ps(a6, a7));
-        let (c0, c1) = (_mm256_shuffle_ps::<0x44>(b0, b2), _mm256_shuffle_ps::<0xee>(b0, b2));
-        let (c2, c3) = (_mm256_shuffle_ps::<0x44>(b1, b3), _mm256_shuffle_ps::<0xee>(b1, b3));
-        let (c4, c5) = (_mm256_shuffle_ps::<0x44>(b4, b6), _mm256_shuffle_ps::<0xee>(b4, b6));
-        let (c6, c7) = (_mm256_shuffle_ps::<0x44>(b5, b7), _mm256_shuffle_ps::<0xee>(b5, b7));
-        [
-            _mm256_permute2f128_ps::<0x20>(c0, c4),
-            _mm256_permute2f128_ps::<0x20>(c1, c5),
-            _mm256_permute2f128_ps::<0x20>(c2, c6),
-            _mm256_permute2f128_ps::<0x20>(c3, c7),
-            _mm256_permute2f128_ps::<0x31>(c0, c4),
-            _mm256_permute2f128_ps::<0x31>(c1, c5),
-            _mm256_permute2f128_ps::<0x31>(c2, c6),
-            _mm256_permute2f128_ps::<0x31>(c3, c7),
-        ]
     }
 }

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 /// Lanes 0-15.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(__m512);
+pub(crate) struct Avx512(pub(crate) __m512);
 
 /// The first `n < 16` lanes.
 #[inline(always)]
@@ -38,6 +38,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn load(src: *const f32) -> Self {
         unsafe { Avx512(_mm512_loadu_ps(src)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(src: *const u16) -> Self {
+        unsafe { Avx512(_mm512_cvtph_ps(_mm256_loadu_si256(src.cast()))) }
     }
 
     #[inline(always)]

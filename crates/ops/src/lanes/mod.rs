@@ -20,7 +20,7 @@ pub mod reference;
 mod tests;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::{Avx2, transpose_8x8};
+pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
@@ -38,6 +38,28 @@ pub(crate) trait Lanes: Copy {
     unsafe fn splat(x: f32) -> Self;
     /// Reads 16 elements.
     unsafe fn load(src: *const f32) -> Self;
+    /// Reads the bits of 16 binary16 numbers and widens them, exactly.
+    #[inline(always)]
+    unsafe fn load_f16(src: *const u16) -> Self {
+        // SAFETY: the caller vouches for sixteen elements and the instruction set.
+        unsafe {
+            let mut wide = [0.0; LANES];
+            wide.iter_mut().enumerate().for_each(|(i, x)| *x = tangelo_core::float::f16_to_f32(*src.add(i)));
+            Self::load(wide.as_ptr())
+        }
+    }
+    /// Asks for the cache line at `src`, which need not be readable.
+    #[inline(always)]
+    fn prefetch<T>(src: *const T) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: SSE is part of every x86-64 target, and a prefetch cannot fault.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(src.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = src;
+    }
     /// Writes 16 elements.
     unsafe fn store(self, dst: *mut f32);
     /// Reads `n < 16` elements; the other lanes are `+0.0`.

@@ -15,29 +15,29 @@
 //! ```
 //!
 //! then `+ bias[r]`. Nothing in this depends on how many rows of x there are, on tiling, on layout or on the
-//! width of vectors, so one token and a chunk of tokens give the same bits (principle P1): the fast twins put
-//! sixteen rows of W in the lanes (`panel.rs`), which leaves every output its own accumulator. A layout
-//! repacked ahead of time, or a tile of any shape, can keep the same order.
+//! width of vectors, so one token and a chunk of tokens give the same bits (principle P1).
+//!
+//! Weights are multiplied in [`Packed`] form, sixteen rows side by side, so that the fast twins keep an output per lane
+//! and no sum goes across lanes. Two ways lead there ([`integer`]): for one token, codes go from memory to the
+//! multiplier; for more, a stretch of a few panels is unpacked into the first-level cache and met by every token.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod dense;
-#[cfg(target_arch = "x86_64")]
-mod few;
-mod panel;
+mod integer;
+mod kernels;
+mod output;
+mod packed;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+pub use packed::Packed;
+
 use tangelo_core::DType;
 
 use crate::device::{Cx, Mat, View};
 use crate::dispatch::Simd;
 use crate::quant;
-use crate::quantise_rows::quantise_rows;
+use output::Output;
 
 /// A weight matrix as it is stored: `rows` outputs by `cols` inputs, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -119,14 +119,6 @@ impl<'a> Weight<'a> {
     pub fn row(&self, r: usize) -> &'a [u8] {
         &self.bytes[r * self.row_bytes..(r + 1) * self.row_bytes]
     }
-
-    /// Where in a row elements `from .. from + len` lie, up to the end of the row; `from` and `len` at block
-    /// boundaries.
-    fn span(&self, from: usize, len: usize) -> Range<usize> {
-        let (block, bytes) = (self.dtype.block_len(), self.dtype.block_bytes());
-        let to = self.cols.min(from + len);
-        from / block * bytes..to / block * bytes
-    }
 }
 
 /// y = x · Wᵀ · scale + bias.
@@ -136,19 +128,17 @@ impl<'a> Weight<'a> {
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn matmul(cx: &Cx, x: View<'_>, w: &Weight<'_>, bias: Option<&[f32]>) -> Mat {
-    assert_eq!(x.cols(), w.cols, "matmul: width of x and of the weight");
-    assert!(bias.is_none_or(|b| b.len() == w.rows), "matmul: one bias per output");
-    let mut y = cx.mat(x.rows(), w.rows);
+pub fn matmul(cx: &Cx, x: View<'_>, w: &Packed, bias: Option<&[f32]>) -> Mat {
+    assert_eq!(x.cols(), w.cols(), "matmul: width of x and of the weight");
+    assert!(bias.is_none_or(|b| b.len() == w.rows()), "matmul: one bias per output");
+    let mut y = cx.mat(x.rows(), w.rows());
     let mut view = y.view_mut();
-    let out = panel::Output { y: &view.share(), scale: w.scale, bias };
-    match (quant::format(w.dtype), cx.simd()) {
+    let out = Output { y: &view.share(), scale: w.scale(), bias };
+    match (quant::format(w.dtype()), cx.simd()) {
         (None, Simd::Reference) => reference::dense(cx, x, w, &out),
-        (None, _) => panel::dense(cx, x, w, &out),
-        (Some(format), Simd::Reference) => {
-            reference::quantised(cx, &quantise_rows(cx, x), x.rows(), w, format, &out);
-        }
-        (Some(format), _) => panel::quantised(cx, &quantise_rows(cx, x), x.rows(), w, format, &out),
+        (None, _) => dense::matmul(cx, x, w, &out),
+        (Some(format), Simd::Reference) => reference::quantised(cx, x, w, format, &out),
+        (Some(format), _) => integer::matmul(cx, x, w, format, &out),
     }
     y
 }

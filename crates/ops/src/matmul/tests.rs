@@ -14,6 +14,11 @@ fn weights(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
     bytes
 }
 
+/// In the form in which it is multiplied.
+fn packed(w: Result<Weight<'_>, WeightError>) -> Packed {
+    Packed::new(&Cx::new(2, Simd::best()).expect("available"), &w.expect("sizes match")).expect("memory")
+}
+
 /// Widths worth trying: single blocks, whole panels, several of them, partial last ones.
 fn widths(dtype: DType) -> Vec<usize> {
     match dtype.block_len() {
@@ -31,7 +36,7 @@ fn implementations_equal_the_reference_for_every_type() {
             for cols in widths(dtype) {
                 for rows in [1, 15, 16, 33] {
                     let bytes = weights(rng, dtype, rows, cols);
-                    let w = Weight::new(dtype, rows, cols, &bytes, 0.75).expect("sizes match");
+                    let w = packed(Weight::new(dtype, rows, cols, &bytes, 0.75));
                     let bias = rng.uniform(rows, 1.0);
                     let x = Mat::from_vec(9, cols, rng.uniform(9 * cols, 2.0));
                     let want = matmul(&reference, x.view(), &w, Some(&bias));
@@ -61,9 +66,9 @@ fn extreme_codes_do_not_saturate() {
                     block[..4].fill(0x3c);
                     block[n - 4..].fill(0x3c);
                 }
-                let w = Weight::new(format.dtype, 16, 256, &bytes, 1.0).expect("sizes match");
-                // One and two tokens take the kernel for few, three and more the one on transposed codes.
-                for (value, m) in [1.0, -1.0].into_iter().flat_map(|v| [1, 2, 3, 7].map(|m| (v, m))) {
+                let w = packed(Weight::new(format.dtype, 16, 256, &bytes, 1.0));
+                // One token goes straight from memory, more in tiles of several heights.
+                for (value, m) in [1.0, -1.0].into_iter().flat_map(|v| [1, 2, 3, 7, 13, 19].map(|m| (v, m))) {
                     let x = Mat::from_vec(m, 256, vec![value; m * 256]);
                     let want = matmul(&reference, x.view(), &w, None);
                     let got = matmul(cx, x.view(), &w, None);
@@ -82,9 +87,9 @@ fn more_tokens_than_a_tile_and_threads() {
         let x = Mat::from_vec(m, cols, rng.uniform(m * cols, 2.0));
         for dtype in [DType::Q5_0, DType::BF16] {
             let bytes = weights(rng, dtype, rows, cols);
-            let w = Weight::new(dtype, rows, cols, &bytes, 1.0).expect("sizes match");
+            let w = packed(Weight::new(dtype, rows, cols, &bytes, 1.0));
             let all = matmul(cx, x.view(), &w, None);
-            for m in [0, 255, 256, 511, 599] {
+            for m in [0, 239, 240, 251, 252, 479, 480, 599] {
                 let alone = matmul(cx, x.view().slice_rows(m..m + 1), &w, None);
                 assert_same_bits(all.row(m), alone.data(), &format!("{dtype} token {m}"));
             }
@@ -99,18 +104,33 @@ fn reference_is_the_product() {
     let (rows, cols) = (5, 256);
     for dtype in DType::ALL {
         let bytes = weights(&mut rng, dtype, rows, cols);
-        let w = Weight::new(dtype, rows, cols, &bytes, 1.0).expect("sizes match");
+        let w = packed(Weight::new(dtype, rows, cols, &bytes, 1.0));
         let x = Mat::from_vec(1, cols, rng.uniform(cols, 1.0));
         let got = matmul(&cx, x.view(), &w, None);
         for r in 0..rows {
             let mut row = vec![0.0; cols];
-            quant::dequantize_row(Simd::Reference, dtype, w.row(r), &mut row).expect("sizes match");
+            quant::dequantize_row(Simd::Reference, dtype, &w.row(r), &mut row).expect("sizes match");
             let want: f64 = row.iter().zip(x.row(0)).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
             // Activations of block formats are rounded to 1/254 of their block's largest: 256 such errors of
             // at most 0.004 times weights of at most 0.5 add up to about 0.02 (three deviations).
             let tolerance = if dtype.is_quantised() { 0.03 } else { 1e-5 };
             let error = (f64::from(got.row(0)[r]) - want).abs();
             assert!(error < tolerance, "{dtype} row {r}: {} {want}", got.row(0)[r]);
+        }
+    }
+}
+
+#[test]
+fn packing_keeps_every_byte() {
+    let mut rng = Rng::new(8);
+    for dtype in DType::ALL {
+        let cols = 2 * dtype.block_len();
+        let bytes = rng.bytes(19 * dtype.row_bytes(cols).expect("whole blocks"));
+        let w = Weight::new(dtype, 19, cols, &bytes, 1.0).expect("sizes match");
+        let packed = packed(Ok(w));
+        assert_eq!(packed.bytes(), 32 * w.row(0).len(), "{dtype}");
+        for r in 0..19 {
+            assert_eq!(packed.row(r), w.row(r), "{dtype} row {r}");
         }
     }
 }

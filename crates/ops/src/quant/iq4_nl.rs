@@ -8,17 +8,13 @@
 //!
 //! Unpacked with offset 128, so that the code of an element is its level plus 128.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-
 use tangelo_core::DType;
 
 use super::Format;
 use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
 use super::fit::{extreme, inverse, round_f16};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
-use crate::dispatch::{Impl, Simd};
+use super::interleaved::{Interleaved, half, move_bits, word};
+use crate::words::Words;
 
 const BYTES: usize = DType::IQ4NL.block_bytes();
 
@@ -36,19 +32,37 @@ const CODES: [u8; 16] = {
     codes
 };
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::IQ4NL,
-    group: 32,
-    offset: 128,
-    has_min: false,
-    q_max: CODES[15],
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 32 indices into [`LEVELS`].
+pub(crate) struct Iq4Nl;
+
+impl Interleaved for Iq4Nl {
+    const FORMAT: Format = Format {
+        dtype: DType::IQ4NL,
+        group: 32,
+        offset: 128,
+        has_min: false,
+        q_max: CODES[15],
+        halves: &[0],
+        bit_plane: None,
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, _g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe {
+            let index: W = move_bits(word(block, 2 + 4 * (j % 4)), 4 * (j / 4), 0, 0x0f0f_0f0f);
+            index.lookup(&CODES)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, _g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { half::<W>(block, 0) }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
     let blocks = src.as_chunks::<BYTES>().0;
@@ -58,18 +72,6 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
         for q in q {
             *q = CODES[usize::from(*q)];
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
-    let codes = _mm256_broadcastsi128_si256(x86::load16(&CODES));
-    let blocks = src.as_chunks::<BYTES>().0;
-    for ((block, q), scale) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale) {
-        *scale = x86::f16(block, 0);
-        let index = x86::split_nibbles(field(block, 2));
-        x86::store32(q, _mm256_shuffle_epi8(codes, index));
     }
 }
 

@@ -8,8 +8,9 @@
 //! byte 8+j                m[j+4] bits 3-0, s[j+4] bits 3-0
 //! ```
 
-#[cfg(target_arch = "x86_64")]
-use super::bits::field;
+use super::interleaved::{half, move_bits, word};
+use crate::lanes::Lanes;
+use crate::words::Words;
 
 /// The scales and the minima, each 0..=63.
 #[inline]
@@ -24,17 +25,41 @@ pub(super) fn unpack(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     (scale, min)
 }
 
-/// [`unpack`], four bytes at a time: what the vector decoders use.
-#[inline]
-#[cfg(target_arch = "x86_64")]
-pub(super) fn unpack_words(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
-    let scale = u32::from_le_bytes(*field(packed, 0));
-    let min = u32::from_le_bytes(*field(packed, 4));
-    let both = u32::from_le_bytes(*field(packed, 8));
-    let first = |word: u32| word & 0x3f3f_3f3f;
-    let second = |low: u32, word: u32| (low & 0x0f0f_0f0f) | (word >> 2 & 0x3030_3030);
-    let join = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32).to_le_bytes();
-    (join(first(scale), second(both, scale)), join(first(min), second(both >> 4, min)))
+/// Scale `g` of each row of interleaved blocks of Q4_K or Q5_K.
+///
+/// # Safety
+/// As `Interleaved::code`.
+#[inline(always)]
+pub(super) unsafe fn scale<W: Words>(block: *const u8, g: usize) -> W::Floats {
+    // SAFETY: the caller vouches.
+    unsafe { half::<W>(block, 0).mul(code::<W>(block, 0, g).to_floats()) }
+}
+
+/// Minimum `g` of each row, likewise.
+///
+/// # Safety
+/// As [`scale`].
+#[inline(always)]
+pub(super) unsafe fn min<W: Words>(block: *const u8, g: usize) -> W::Floats {
+    // SAFETY: the caller vouches.
+    unsafe { half::<W>(block, 2).mul(code::<W>(block, 1, g).to_floats()).mul(W::Floats::splat(-1.0)) }
+}
+
+/// Scale (`which` = 0) or minimum (1) `g` of each row.
+///
+/// # Safety
+/// As [`scale`].
+#[inline(always)]
+unsafe fn code<W: Words>(block: *const u8, which: usize, g: usize) -> W {
+    // SAFETY: the caller vouches.
+    unsafe {
+        let own: W = word(block, 4 + 4 * which);
+        if g < 4 {
+            return move_bits(own, 8 * g, 0, 0x3f);
+        }
+        let low = move_bits(word::<W>(block, 12), 8 * (g - 4) + 4 * which, 0, 0xf);
+        low.or(move_bits(own, 8 * (g - 4) + 6, 4, 0x30))
+    }
 }
 
 /// Inverse of [`unpack`] for values 0..=63.

@@ -10,7 +10,7 @@
 //! with one unsigned byte `q[i]` per element in natural order, an `offset` that is a constant of the format,
 //! and one f32 `scale` (and, for some, one f32 `min`) per group of 16 or 32 elements. The integer kernels are
 //! written against this form and know no packing; a format knows packing and no kernel. To add one: a layout
-//! in `tangelo_core::DType`, a file here, and a line in [`FORMATS`].
+//! in `tangelo_core::DType`, a file here, and its name in [`for_formats`].
 //!
 //! The product is exact in f32: an f16 has 11 significant bits, a block scale and a code together at most 12
 //! (Q6_K: 7 + 5), and f32 holds 24. So `+ min` is the only rounding, and evaluating with or without a fused
@@ -22,6 +22,7 @@
 
 mod bits;
 mod fit;
+pub(crate) mod interleaved;
 mod iq4_nl;
 mod k_scales;
 mod plain;
@@ -35,25 +36,25 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
-#[cfg(target_arch = "x86_64")]
-mod x86;
-
 #[cfg(test)]
 mod tests;
 
 use tangelo_core::DType;
 
-use crate::dispatch::{Impl, Simd, choose};
+use crate::dispatch::Simd;
+pub(crate) use interleaved::Interleaved;
+pub(crate) use {
+    iq4_nl::Iq4Nl, q2_k::Q2K, q3_k::Q3K, q4_0::Q4_0, q4_1::Q4_1, q4_k::Q4K, q5_0::Q5_0, q5_1::Q5_1,
+    q5_k::Q5K, q6_k::Q6K, q8_0::Q8_0,
+};
 
 /// Unpacks whole blocks: `src` has n blocks of [`DType::block_bytes`], `q` n · [`DType::block_len`] bytes,
 /// `scale` and `min` one element per group of [`Format::group`] elements.
 ///
 /// `min` is written only by formats with [`Format::has_min`]; the others leave it alone and it may be empty.
-/// No slice need be aligned. If the lengths disagree, the blocks that fit in all of them are unpacked.
-///
-/// # Safety
-/// The machine must have the instruction set named beside the pointer in its [`Impl`].
-pub type Unpack = unsafe fn(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]);
+/// If the lengths disagree, the blocks that fit in all of them are unpacked. This is the definition of a format; the
+/// kernels read blocks through [`Interleaved`], which must agree with it.
+pub type Unpack = fn(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]);
 
 /// What the kernels need to know of a block format.
 #[derive(Debug)]
@@ -68,8 +69,12 @@ pub struct Format {
     pub has_min: bool,
     /// The largest code that can occur, whatever the bytes (so that integer kernels can rule out saturation).
     pub q_max: u8,
-    /// Implementations of [`Unpack`], best first.
-    pub unpack: &'static [Impl<Unpack>],
+    /// Offsets of the f16 fields of a block; all else is words of four bytes.
+    pub halves: &'static [usize],
+    /// Offset of a word that holds one bit per element, bit i that of element i, if the format has one.
+    pub bit_plane: Option<usize>,
+    /// The elements of a block.
+    pub unpack: Unpack,
     /// Rounds whole blocks of f32 (length a multiple of [`DType::block_len`]) to bytes of this format.
     ///
     /// Deterministic. Finite input gives finite scales: where a scale would overflow f16 it saturates at
@@ -77,24 +82,24 @@ pub struct Format {
     pub encode: fn(x: &[f32], out: &mut [u8]),
 }
 
+/// Expands to `$list!(…)` with every block format's type: what is made for each of them is made from this.
+macro_rules! for_formats {
+    ($list:ident) => {
+        $list!(Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2K, Q3K, Q4K, Q5K, Q6K, Iq4Nl)
+    };
+}
+pub(crate) use for_formats;
+
+macro_rules! formats {
+    ($($format:ident),*) => { &[$(&<$format as Interleaved>::FORMAT),*] };
+}
+
 /// Every block format.
-pub static FORMATS: [&Format; 11] = [
-    &q8_0::FORMAT,
-    &q4_0::FORMAT,
-    &q4_1::FORMAT,
-    &q5_0::FORMAT,
-    &q5_1::FORMAT,
-    &q2_k::FORMAT,
-    &q3_k::FORMAT,
-    &q4_k::FORMAT,
-    &q5_k::FORMAT,
-    &q6_k::FORMAT,
-    &iq4_nl::FORMAT,
-];
+pub static FORMATS: &[&Format] = for_formats!(formats);
 
 /// The block format of a type; `None` for plain floats.
 pub fn format(dtype: DType) -> Option<&'static Format> {
-    FORMATS.into_iter().find(|f| f.dtype == dtype)
+    FORMATS.iter().copied().find(|f| f.dtype == dtype)
 }
 
 /// A row whose stored size and element count do not belong together.
@@ -133,12 +138,12 @@ pub enum QuantError {
 
 /// Decodes a row of any type to f32.
 ///
-/// `src`: [`DType::row_bytes`]`(out.len())` bytes. `level` picks the implementation (a level that this
-/// machine lacks counts as its best); the result does not depend on it, except for the payload of a NaN.
+/// `src`: [`DType::row_bytes`]`(out.len())` bytes. `level` picks the implementation for plain
+/// floats; the result does not depend on it, except for the payload of a NaN.
 pub fn dequantize_row(level: Simd, dtype: DType, src: &[u8], out: &mut [f32]) -> Result<(), QuantError> {
     check(dtype, src.len(), out.len())?;
     match format(dtype) {
-        Some(format) => dequantize_blocks(format, level, src, out),
+        Some(format) => dequantize_blocks(format, src, out),
         None => plain::decode(level, dtype, src, out),
     }
     Ok(())
@@ -178,13 +183,11 @@ const TILE: usize = 256;
 const TILE_GROUPS: usize = TILE / 16;
 
 /// `src` and `out` hold the same number of whole blocks.
-fn dequantize_blocks(format: &Format, level: Simd, src: &[u8], out: &mut [f32]) {
-    let unpack = choose(format.unpack, level.or_best());
+fn dequantize_blocks(format: &Format, src: &[u8], out: &mut [f32]) {
     let tile_bytes = TILE / format.dtype.block_len() * format.dtype.block_bytes();
     let (mut q, mut scale, mut min) = ([0u8; TILE], [0f32; TILE_GROUPS], [0f32; TILE_GROUPS]);
     for (src, out) in src.chunks(tile_bytes).zip(out.chunks_mut(TILE)) {
-        // SAFETY: `choose` returns what a machine of that level can run, and this machine is one.
-        unsafe { unpack(src, &mut q[..out.len()], &mut scale, &mut min) };
+        (format.unpack)(src, &mut q[..out.len()], &mut scale, &mut min);
         for (g, out) in out.chunks_mut(format.group).enumerate() {
             for (out, &q) in out.iter_mut().zip(&q[g * format.group..]) {
                 *out = scale[g] * (i32::from(q) - i32::from(format.offset)) as f32;

@@ -69,15 +69,22 @@ mod avx2 {
     }
 
     #[inline]
+    #[target_feature(enable = "avx2")]
+    fn load16(bytes: &[u8; 16]) -> __m128i {
+        // SAFETY: the reference covers the 16 bytes, and the load need not be aligned.
+        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2,f16c")]
     fn f16(bytes: &[u8; 16]) -> __m256 {
-        _mm256_cvtph_ps(super::super::x86::load16(bytes))
+        _mm256_cvtph_ps(load16(bytes))
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
     fn bf16(bytes: &[u8; 16]) -> __m256 {
-        let wide = _mm256_cvtepu16_epi32(super::super::x86::load16(bytes));
+        let wide = _mm256_cvtepu16_epi32(load16(bytes));
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
     }
 

@@ -10,34 +10,58 @@
 //!
 //! Element 128h + 32s + j (h < 2, s < 4, j < 32) is in bits 2s + 1 and 2s of byte 32h + j of `qs`.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-
 use tangelo_core::DType;
 
 use super::Format;
 use super::bits::{f16, field, field_mut, put_f16};
 use super::fit::{affine, clip_code, inverse, unsigned_multiples};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
-use crate::dispatch::{Impl, Simd};
+use super::interleaved::{Interleaved, half, move_bits, word};
+use crate::lanes::Lanes;
+use crate::words::Words;
 
 const BYTES: usize = DType::Q2K.block_bytes();
 const Q_MAX: u8 = 3;
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::Q2K,
-    group: 16,
-    offset: 0,
-    has_min: true,
-    q_max: Q_MAX,
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 256 2-bit codes.
+pub(crate) struct Q2K;
+
+impl Interleaved for Q2K {
+    const FORMAT: Format = Format {
+        dtype: DType::Q2K,
+        group: 16,
+        offset: 0,
+        has_min: true,
+        q_max: Q_MAX,
+        halves: &[80, 82],
+        bit_plane: None,
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe { pair(block, 16, g, j, 0) }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe {
+            half::<W>(block, 80)
+                .mul(move_bits(word::<W>(block, 4 * (g / 4)), 8 * (g % 4), 0, 0xf).to_floats())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn min<W: Words>(block: *const u8, g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe {
+            let code = move_bits(word::<W>(block, 4 * (g / 4)), 8 * (g % 4) + 4, 0, 0xf).to_floats();
+            half::<W>(block, 82).mul(code).mul(W::Floats::splat(-1.0))
+        }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
     let groups = scale.as_chunks_mut::<16>().0.iter_mut().zip(min.as_chunks_mut::<16>().0);
@@ -53,24 +77,17 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
-    let groups = scale.as_chunks_mut::<16>().0.iter_mut().zip(min.as_chunks_mut::<16>().0);
-    for ((block, q), (scale, min)) in
-        src.as_chunks::<BYTES>().0.iter().zip(q.as_chunks_mut::<256>().0).zip(groups)
-    {
-        let (d, dmin) = (x86::f16(block, 80), x86::f16(block, 82));
-        for half in 0..2 {
-            let codes = x86::widen8(field(block, 8 * half));
-            let nibble = _mm256_set1_epi32(0xf);
-            x86::store_multiples(&mut scale[8 * half..], d, _mm256_and_si256(codes, nibble));
-            x86::store_multiples(&mut min[8 * half..], -dmin, _mm256_srli_epi32::<4>(codes));
-        }
-        for g in 0..8 {
-            let pairs = x86::load32(field(block, 16 + g / 4 * 32));
-            x86::store32(&mut q[32 * g..], x86::move_bits(pairs, 2 * (g % 4), 0, 3));
-        }
+/// The 2-bit fields of elements 4j .. 4j + 4 of group `g`, moved to bit `to` of each byte; the 64 bytes that hold such
+/// fields start at `offset`. Shared with Q3_K and Q6_K.
+///
+/// # Safety
+/// As `Interleaved::code`.
+#[inline(always)]
+pub(super) unsafe fn pair<W: Words>(block: *const u8, offset: usize, g: usize, j: usize, to: usize) -> W {
+    // SAFETY: the caller vouches.
+    unsafe {
+        let fields = word(block, offset + 32 * (g / 8) + 16 * (g % 2) + 4 * j);
+        move_bits(fields, 2 * (g % 8 / 2), to, 0x0303_0303 << to)
     }
 }
 

@@ -11,36 +11,57 @@
 //! Scale g has its low four bits in byte g % 8 of `scales` (low nibble for g < 8, high one for the rest) and
 //! its upper two in bits 2k + 1 and 2k of byte 8 + g % 4, where k = g / 4.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-
 use tangelo_core::DType;
 
 use super::Format;
 use super::bits::{f16, field, field_mut, put_f16};
 use super::fit::{clip_code, inverse, signed_multiples, symmetric};
-use super::q2_k::{pack_pairs, unpack_pairs};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
-use crate::dispatch::{Impl, Simd};
+use super::interleaved::{Interleaved, half, move_bits, word};
+use super::q2_k::{pack_pairs, pair, unpack_pairs};
+use crate::lanes::Lanes;
+use crate::words::Words;
 
 const BYTES: usize = DType::Q3K.block_bytes();
 const OFFSET: u8 = 4;
 const SCALE_OFFSET: u8 = 32;
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::Q3K,
-    group: 16,
-    offset: OFFSET,
-    has_min: false,
-    q_max: 7,
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 256 3-bit codes.
+pub(crate) struct Q3K;
+
+impl Interleaved for Q3K {
+    const FORMAT: Format = Format {
+        dtype: DType::Q3K,
+        group: 16,
+        offset: OFFSET,
+        has_min: false,
+        q_max: 7,
+        halves: &[108],
+        bit_plane: None,
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe {
+            let third = move_bits(word::<W>(block, 16 * (g % 2) + 4 * j), g / 2, 2, 0x0404_0404);
+            pair::<W>(block, 32, g, j, 0).or(third)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe {
+            let low = move_bits(word::<W>(block, 96 + 4 * (g % 8 / 4)), 8 * (g % 4) + 4 * (g / 8), 0, 0xf);
+            let high = move_bits(word::<W>(block, 104), 8 * (g % 4) + 2 * (g / 4), 4, 0x30);
+            // The offset is half of what six bits hold, so taking it away flips the sign bit.
+            let signed = low.or(high).xor(SCALE_OFFSET.into()).shift_left(26).shift_right_signed(26);
+            half::<W>(block, 108).mul(signed.to_floats())
+        }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
     let scales = scale.as_chunks_mut::<16>().0;
@@ -56,25 +77,6 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
-    let scales = scale.as_chunks_mut::<16>().0;
-    for ((block, q), scale) in src.as_chunks::<BYTES>().0.iter().zip(q.as_chunks_mut::<256>().0).zip(scales) {
-        let d = x86::f16(block, 108);
-        for (half, codes) in unpack_scale_words(field(block, 96)).iter().enumerate() {
-            let offset = _mm256_set1_epi32(i32::from(SCALE_OFFSET));
-            x86::store_multiples(&mut scale[8 * half..], d, _mm256_sub_epi32(x86::widen8(codes), offset));
-        }
-        let hmask = x86::load32(field(block, 0));
-        for g in 0..8 {
-            let pairs = x86::load32(field(block, 32 + g / 4 * 32));
-            let low = x86::move_bits(pairs, 2 * (g % 4), 0, 3);
-            x86::store32(&mut q[32 * g..], _mm256_or_si256(low, x86::move_bits(hmask, g, 2, 4)));
-        }
-    }
-}
-
 /// The scales, offset removed: −32..=31.
 #[inline]
 fn unpack_scales(packed: &[u8; 12]) -> [i8; 16] {
@@ -83,20 +85,6 @@ fn unpack_scales(packed: &[u8; 12]) -> [i8; 16] {
         let high = packed[8 + g % 4] >> (2 * (g / 4)) & 3;
         (low | high << 4) as i8 - SCALE_OFFSET as i8
     })
-}
-
-/// The scales with their offset, 0..=63: those of groups 0..8, then of 8..16; eight bytes at a time.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-fn unpack_scale_words(packed: &[u8; 12]) -> [[u8; 8]; 2] {
-    let low = u64::from_le_bytes(*field(packed, 0));
-    let high = u64::from(u32::from_le_bytes(*field(packed, 8)));
-    // For each half, the two rounds of four upper bits side by side.
-    let (high_first, high_second) = (high | high << 30, high >> 4 | high << 26);
-    let join = |low: u64, high: u64| {
-        (low & 0x0f0f_0f0f_0f0f_0f0f | (high & 0x0303_0303_0303_0303) << 4).to_le_bytes()
-    };
-    [join(low, high_first), join(low >> 4, high_second)]
 }
 
 /// Inverse of [`unpack_scales`].

@@ -12,25 +12,45 @@ use tangelo_core::DType;
 use super::Format;
 use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
 use super::fit::{clip_code, clip_f16, inverse, range};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
-use crate::dispatch::{Impl, Simd};
+use super::interleaved::{Interleaved, half, move_bits, word};
+use crate::words::Words;
 
 const BYTES: usize = DType::Q4_1.block_bytes();
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::Q4_1,
-    group: 32,
-    offset: 0,
-    has_min: true,
-    q_max: 15,
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 32 4-bit codes above a minimum.
+pub(crate) struct Q4_1;
+
+impl Interleaved for Q4_1 {
+    const FORMAT: Format = Format {
+        dtype: DType::Q4_1,
+        group: 32,
+        offset: 0,
+        has_min: true,
+        q_max: 15,
+        halves: &[0, 2],
+        bit_plane: None,
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, _g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe { move_bits(word(block, 4 + 4 * (j % 4)), 4 * (j / 4), 0, 0x0f0f_0f0f) }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, _g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { half::<W>(block, 0) }
+    }
+
+    #[inline(always)]
+    unsafe fn min<W: Words>(block: *const u8, _g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { half::<W>(block, 2) }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
     let blocks = src.as_chunks::<BYTES>().0;
@@ -38,17 +58,6 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
         *scale = f16(block, 0);
         *min = f16(block, 2);
         split_nibbles::<16>(field(block, 4), q);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
-    let blocks = src.as_chunks::<BYTES>().0;
-    for (((block, q), scale), min) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale).zip(min) {
-        *scale = x86::f16(block, 0);
-        *min = x86::f16(block, 2);
-        x86::store32(q, x86::split_nibbles(field(block, 4)));
     }
 }
 

@@ -13,27 +13,47 @@ use tangelo_core::DType;
 
 use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
 use super::fit::{affine, clip_code, inverse, unsigned_multiples};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
+use super::interleaved::{Interleaved, move_bits, word};
 use super::{Format, k_scales};
-use crate::dispatch::{Impl, Simd};
+use crate::words::Words;
 
 const BYTES: usize = DType::Q4K.block_bytes();
 const Q_MAX: u8 = 15;
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::Q4K,
-    group: 32,
-    offset: 0,
-    has_min: true,
-    q_max: Q_MAX,
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 256 4-bit codes.
+pub(crate) struct Q4K;
+
+impl Interleaved for Q4K {
+    const FORMAT: Format = Format {
+        dtype: DType::Q4K,
+        group: 32,
+        offset: 0,
+        has_min: true,
+        q_max: Q_MAX,
+        halves: &[0, 2],
+        bit_plane: None,
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe { move_bits(word(block, 16 + 32 * (g / 2) + 4 * j), 4 * (g % 2), 0, 0x0f0f_0f0f) }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { k_scales::scale::<W>(block, g) }
+    }
+
+    #[inline(always)]
+    unsafe fn min<W: Words>(block: *const u8, g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { k_scales::min::<W>(block, g) }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
     let groups = scale.as_chunks_mut::<8>().0.iter_mut().zip(min.as_chunks_mut::<8>().0);
@@ -45,33 +65,6 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
             split_nibbles::<32>(field(block, 16 + 32 * p), &mut q[64 * p..64 * p + 64]);
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
-    let groups = scale.as_chunks_mut::<8>().0.iter_mut().zip(min.as_chunks_mut::<8>().0);
-    for ((block, q), (scale, min)) in
-        src.as_chunks::<BYTES>().0.iter().zip(q.as_chunks_mut::<256>().0).zip(groups)
-    {
-        unpack_header_avx2(field(block, 0), scale, min);
-        for p in 0..4 {
-            let [low, high] = x86::split_nibbles_wide(field(block, 16 + 32 * p));
-            x86::store32(&mut q[64 * p..], low);
-            x86::store32(&mut q[64 * p + 32..], high);
-        }
-    }
-}
-
-/// Twin of [`unpack_header`].
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-pub(super) fn unpack_header_avx2(header: &[u8; 16], scale: &mut [f32; 8], min: &mut [f32; 8]) {
-    let (scale_codes, min_codes) = k_scales::unpack_words(field(header, 4));
-    let (d, dmin) = (x86::f16(header, 0), x86::f16(header, 2));
-    x86::store_multiples(scale, d, x86::widen8(&scale_codes));
-    x86::store_multiples(min, -dmin, x86::widen8(&min_codes));
 }
 
 /// Scales and minima from the first 16 bytes, which Q5_K shares.

@@ -8,9 +8,6 @@
 //! x[i] = d · q[i] + m
 //! ```
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-
 use tangelo_core::DType;
 
 use super::Format;
@@ -18,25 +15,48 @@ use super::bits::{
     f16, field, field_mut, gather_fifth_bits, join_nibbles, put_f16, split_nibbles, spread_fifth_bits,
 };
 use super::fit::{clip_code, clip_f16, inverse, range};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
-use crate::dispatch::{Impl, Simd};
+use super::interleaved::{Interleaved, half, move_bits, word};
+use crate::words::Words;
 
 const BYTES: usize = DType::Q5_1.block_bytes();
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::Q5_1,
-    group: 32,
-    offset: 0,
-    has_min: true,
-    q_max: 31,
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 32 5-bit codes above a minimum.
+pub(crate) struct Q5_1;
+
+impl Interleaved for Q5_1 {
+    const FORMAT: Format = Format {
+        dtype: DType::Q5_1,
+        group: 32,
+        offset: 0,
+        has_min: true,
+        q_max: 31,
+        halves: &[0, 2],
+        bit_plane: Some(4),
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, _g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe {
+            let low: W = move_bits(word(block, 8 + 4 * (j % 4)), 4 * (j / 4), 0, 0x0f0f_0f0f);
+            low.or(move_bits(word(block, 4), j, 4, 0x1010_1010))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, _g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { half::<W>(block, 0) }
+    }
+
+    #[inline(always)]
+    unsafe fn min<W: Words>(block: *const u8, _g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { half::<W>(block, 2) }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
     let blocks = src.as_chunks::<BYTES>().0;
@@ -45,18 +65,6 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
         *min = f16(block, 2);
         split_nibbles::<16>(field(block, 8), q);
         spread_fifth_bits(u32::from_le_bytes(*field(block, 4)), q);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
-    let blocks = src.as_chunks::<BYTES>().0;
-    for (((block, q), scale), min) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale).zip(min) {
-        *scale = x86::f16(block, 0);
-        *min = x86::f16(block, 2);
-        let fifth = x86::spread_fifth_bits(u32::from_le_bytes(*field(block, 4)));
-        x86::store32(q, _mm256_or_si256(x86::split_nibbles(field(block, 8)), fifth));
     }
 }
 

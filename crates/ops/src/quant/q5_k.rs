@@ -10,36 +10,54 @@
 //! x[i] = d · scale[g] · q[i] − dmin · min[g],   g = i / 32
 //! ```
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-
 use tangelo_core::DType;
 
-use super::Format;
 use super::bits::{field, field_mut, join_nibbles, split_nibbles};
-#[cfg(target_arch = "x86_64")]
-use super::q4_k::unpack_header_avx2;
+use super::interleaved::{Interleaved, move_bits, word};
 use super::q4_k::{encode_groups, unpack_header};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
-use crate::dispatch::{Impl, Simd};
+use super::{Format, k_scales};
+use crate::words::Words;
 
 const BYTES: usize = DType::Q5K.block_bytes();
 const Q_MAX: u8 = 31;
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::Q5K,
-    group: 32,
-    offset: 0,
-    has_min: true,
-    q_max: Q_MAX,
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 256 5-bit codes.
+pub(crate) struct Q5K;
+
+impl Interleaved for Q5K {
+    const FORMAT: Format = Format {
+        dtype: DType::Q5K,
+        group: 32,
+        offset: 0,
+        has_min: true,
+        q_max: Q_MAX,
+        halves: &[0, 2],
+        bit_plane: None,
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe {
+            let low: W = move_bits(word(block, 48 + 32 * (g / 2) + 4 * j), 4 * (g % 2), 0, 0x0f0f_0f0f);
+            low.or(move_bits(word(block, 16 + 4 * j), g, 4, 0x1010_1010))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { k_scales::scale::<W>(block, g) }
+    }
+
+    #[inline(always)]
+    unsafe fn min<W: Words>(block: *const u8, g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { k_scales::min::<W>(block, g) }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
     let groups = scale.as_chunks_mut::<8>().0.iter_mut().zip(min.as_chunks_mut::<8>().0);
@@ -53,25 +71,6 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
         let qh = field::<32>(block, 16);
         for (i, q) in q.iter_mut().enumerate() {
             *q |= (qh[i % 32] >> (i / 32) & 1) << 4;
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
-    let groups = scale.as_chunks_mut::<8>().0.iter_mut().zip(min.as_chunks_mut::<8>().0);
-    for ((block, q), (scale, min)) in
-        src.as_chunks::<BYTES>().0.iter().zip(q.as_chunks_mut::<256>().0).zip(groups)
-    {
-        unpack_header_avx2(field(block, 0), scale, min);
-        let fifth = x86::load32(field(block, 16));
-        for p in 0..4 {
-            let [low, high] = x86::split_nibbles_wide(field(block, 48 + 32 * p));
-            let low = _mm256_or_si256(low, x86::move_bits(fifth, 2 * p, 4, 0x10));
-            let high = _mm256_or_si256(high, x86::move_bits(fifth, 2 * p + 1, 4, 0x10));
-            x86::store32(&mut q[64 * p..], low);
-            x86::store32(&mut q[64 * p + 32..], high);
         }
     }
 }

@@ -11,36 +11,56 @@
 //! Byte 64h + j of `ql` (h < 2, j < 64) holds element 128h + j in its low nibble and 128h + 64 + j in its
 //! high one.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-
 use tangelo_core::DType;
 
 use super::Format;
 use super::bits::{f16, field, field_mut, join_nibbles, put_f16, split_nibbles};
 use super::fit::{clip_code, inverse, signed_multiples, symmetric};
-use super::q2_k::{pack_pairs, unpack_pairs};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
-use crate::dispatch::{Impl, Simd};
+use super::interleaved::{Interleaved, half, move_bits, word};
+use super::q2_k::{pack_pairs, pair, unpack_pairs};
+use crate::lanes::Lanes;
+use crate::words::Words;
 
 const BYTES: usize = DType::Q6K.block_bytes();
 const OFFSET: u8 = 32;
 const Q_MAX: u8 = 63;
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::Q6K,
-    group: 16,
-    offset: OFFSET,
-    has_min: false,
-    q_max: Q_MAX,
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 256 6-bit codes.
+pub(crate) struct Q6K;
+
+impl Interleaved for Q6K {
+    const FORMAT: Format = Format {
+        dtype: DType::Q6K,
+        group: 16,
+        offset: OFFSET,
+        has_min: false,
+        q_max: Q_MAX,
+        halves: &[208],
+        bit_plane: None,
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe {
+            let (h, r) = (g / 8, g % 8);
+            let low: W = move_bits(word(block, 64 * h + 16 * (r % 4) + 4 * j), r / 4 * 4, 0, 0x0f0f_0f0f);
+            low.or(pair(block, 128, g, j, 4))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe {
+            let signed =
+                word::<W>(block, 192 + 4 * (g / 4)).shift_left(24 - 8 * (g % 4)).shift_right_signed(24);
+            half::<W>(block, 208).mul(signed.to_floats())
+        }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
     let scales = scale.as_chunks_mut::<16>().0;
@@ -56,28 +76,6 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
         }
         for (q, low) in q.iter_mut().zip(low) {
             *q = *q << 4 | low;
-        }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
-    let scales = scale.as_chunks_mut::<16>().0;
-    for ((block, q), scale) in src.as_chunks::<BYTES>().0.iter().zip(q.as_chunks_mut::<256>().0).zip(scales) {
-        let d = x86::f16(block, 208);
-        for half in 0..2 {
-            let codes = x86::widen8_signed(field(block, 192 + 8 * half));
-            x86::store_multiples(&mut scale[8 * half..], d, codes);
-        }
-        for h in 0..2 {
-            let upper = x86::load32(field(block, 128 + 32 * h));
-            for s in 0..4 {
-                let nibbles = x86::load32(field(block, 64 * h + s % 2 * 32));
-                let low = x86::move_bits(nibbles, s / 2 * 4, 0, 0xf);
-                let code = _mm256_or_si256(low, x86::move_bits(upper, 2 * s, 4, 0x30));
-                x86::store32(&mut q[128 * h + 32 * s..], code);
-            }
         }
     }
 }

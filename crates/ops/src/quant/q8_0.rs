@@ -8,33 +8,44 @@
 //!
 //! Unpacked with offset 128, so a code is the byte with its sign bit flipped.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-
 use tangelo_core::DType;
 
 use super::Format;
 use super::bits::{f16, field, put_f16};
 use super::fit::{clip_f16, inverse};
-#[cfg(target_arch = "x86_64")]
-use super::x86;
-use crate::dispatch::{Impl, Simd};
+use super::interleaved::{Interleaved, half, word};
+use crate::words::Words;
 
 const BYTES: usize = DType::Q8_0.block_bytes();
 
-pub(super) static FORMAT: Format = Format {
-    dtype: DType::Q8_0,
-    group: 32,
-    offset: 128,
-    has_min: false,
-    q_max: 255,
-    unpack: &[
-        #[cfg(target_arch = "x86_64")]
-        Impl { simd: Simd::Avx2, run: avx2 },
-        Impl { simd: Simd::Reference, run: reference },
-    ],
-    encode,
-};
+/// 32 signed bytes.
+pub(crate) struct Q8_0;
+
+impl Interleaved for Q8_0 {
+    const FORMAT: Format = Format {
+        dtype: DType::Q8_0,
+        group: 32,
+        offset: 128,
+        has_min: false,
+        q_max: 255,
+        halves: &[0],
+        bit_plane: None,
+        unpack: reference,
+        encode,
+    };
+
+    #[inline(always)]
+    unsafe fn code<W: Words>(block: *const u8, _g: usize, j: usize) -> W {
+        // SAFETY: the caller vouches.
+        unsafe { word::<W>(block, 2 + 4 * j).xor(0x8080_8080) }
+    }
+
+    #[inline(always)]
+    unsafe fn scale<W: Words>(block: *const u8, _g: usize) -> W::Floats {
+        // SAFETY: the caller vouches.
+        unsafe { half::<W>(block, 0) }
+    }
+}
 
 fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
     let blocks = src.as_chunks::<BYTES>().0;
@@ -43,16 +54,6 @@ fn reference(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
         for (q, byte) in q.iter_mut().zip(field::<32>(block, 2)) {
             *q = byte ^ 0x80;
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn avx2(src: &[u8], q: &mut [u8], scale: &mut [f32], _min: &mut [f32]) {
-    let blocks = src.as_chunks::<BYTES>().0;
-    for ((block, q), scale) in blocks.iter().zip(q.as_chunks_mut::<32>().0).zip(scale) {
-        *scale = x86::f16(block, 0);
-        x86::store32(q, _mm256_xor_si256(x86::load32(field(block, 2)), _mm256_set1_epi8(i8::MIN)));
     }
 }
 

@@ -1,30 +1,25 @@
 //! A block of 32 as four registers.
 
-use super::{BLOCK, TINY};
+use super::{BLOCK, Block, TINY};
 use std::arch::x86_64::*;
 
 /// See [`super`].
 ///
 /// # Safety
-/// AVX2 must be available.
+/// AVX2 must be available, and records `out`, `out + stride`, … writable, one per 32 elements.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn row(x: &[f32], q: &mut [i8], d: &mut [f32], sum: &mut [i32]) {
-    let blocks = x.as_chunks::<BLOCK>().0;
-    let (q, sum) = (q.as_chunks_mut::<BLOCK>().0, sum.as_chunks_mut::<2>().0);
-    for (((x, q), d), sum) in blocks.iter().zip(q).zip(d).zip(sum) {
-        // SAFETY: the chunks have the lengths that are read and written; the caller vouches for AVX2.
+pub unsafe fn row(x: &[f32], out: *mut Block, stride: usize) {
+    for (b, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+        // SAFETY: the chunk has 32 elements; the caller vouches for the record.
         unsafe {
             let v = [0, 8, 16, 24].map(|at| _mm256_loadu_ps(x.as_ptr().add(at)));
             let largest = largest_magnitude(v);
-            if (TINY..f32::INFINITY).contains(&largest) {
-                *d = largest / 127.0;
-                let codes = round(v, 127.0 / largest);
-                _mm256_storeu_si256(q.as_mut_ptr().cast(), codes);
-                *sum = half_sums(codes);
+            let block = if (TINY..f32::INFINITY).contains(&largest) {
+                with_sums(round(v, 127.0 / largest), largest / 127.0)
             } else {
-                *d = if largest < TINY { 0.0 } else { f32::NAN };
-                (*q, *sum) = ([0; BLOCK], [0; 2]);
-            }
+                with_sums(_mm256_setzero_si256(), if largest < TINY { 0.0 } else { f32::NAN })
+            };
+            out.add(b * stride).write(block);
         }
     }
 }
@@ -55,12 +50,20 @@ fn round(v: [__m256; 4], inverse: f32) -> __m256i {
     _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order)
 }
 
+/// A record and its sums.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn half_sums(codes: __m256i) -> [i32; 2] {
-    let pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), codes);
-    let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
-    let eights = _mm256_add_epi32(fours, _mm256_shuffle_epi32::<0b1011_0001>(fours));
-    let halves = _mm256_add_epi32(eights, _mm256_shuffle_epi32::<0b0100_1110>(eights));
-    [_mm256_extract_epi32::<0>(halves), _mm256_extract_epi32::<4>(halves)]
+fn with_sums(codes: __m256i, d: f32) -> Block {
+    let twos = _mm256_maddubs_epi16(_mm256_set1_epi8(1), codes);
+    // Sums of sixteen codes fit in 16 bits: add words, then pairs of words, within each half.
+    let fours = _mm256_add_epi16(twos, _mm256_shuffle_epi32::<0b1011_0001>(twos));
+    let halves = _mm256_add_epi16(fours, _mm256_shuffle_epi32::<0b0100_1110>(fours));
+    let all = _mm_add_epi16(_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+    let pairs =
+        [_mm256_extract_epi32::<0>(halves), _mm256_extract_epi32::<4>(halves), _mm_cvtsi128_si32(all)];
+    let sum = pairs.map(|pair| i32::from(pair as i16) + (pair >> 16));
+    let mut q = [0; BLOCK];
+    // SAFETY: the array has 32 bytes.
+    unsafe { _mm256_storeu_si256(q.as_mut_ptr().cast(), codes) };
+    Block { q, d, d_sum: d * sum[2] as f32, sum, pairs }
 }

@@ -1,10 +1,13 @@
 //! Rounding activations to 8 bits per block of 32, for the integer matmul.
 //!
 //! ```text
-//! M = max |x|;  d = M / 127;  q[i] = round(x[i] · (127 / M)), ties to even;  also Σ q over each half of the block
+//! M = max |x|;  d = M / 127;  q[i] = round(x[i] · (127 / M)), ties to even
 //! ```
 //! A block whose M is below 2⁻¹⁰⁰ is zero (d = 0, q = 0). A block with an infinity or NaN has d = NaN, q = 0, so
 //! that the row's results are NaN rather than plausible numbers.
+//!
+//! A block is one record of 64 bytes ([`Block`]) that also holds what the kernels need of its sums. Rows lie in tiles
+//! as high as a kernel's: block 0 of every row of the tile, then block 1, … so that a kernel reads one stream.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,49 +15,118 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, SharedRows, View};
+use crate::device::{Cx, Mat, View};
 use crate::dispatch::{Impl, Simd};
+use std::ops::Range;
 
 /// Elements that share a scale.
 pub const BLOCK: usize = 32;
-/// Elements that share a sum.
-pub const HALF: usize = 16;
 /// Below this a block counts as zero (its reciprocal would overflow).
 pub(crate) const TINY: f32 = f32::from_bits((127 - 100) << 23);
+
+/// A part of a block, as an index of its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Elements 0..16.
+    First,
+    /// Elements 16..32.
+    Second,
+    /// All.
+    Whole,
+}
+
+impl Part {
+    /// The part that elements `at .. at + group` of a row are of their block.
+    #[inline(always)]
+    pub(crate) fn of(at: usize, group: usize) -> Part {
+        match (group, at % BLOCK) {
+            (BLOCK, _) => Part::Whole,
+            (_, 0) => Part::First,
+            _ => Part::Second,
+        }
+    }
+
+    /// Its first element.
+    #[inline(always)]
+    pub(crate) fn first(self) -> usize {
+        if self == Part::Second { BLOCK / 2 } else { 0 }
+    }
+}
+
+/// 32 rounded activations.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Block {
+    /// The codes.
+    pub q: [i8; BLOCK],
+    /// Their scale.
+    pub d: f32,
+    /// d · f32(Σ q) over all.
+    pub d_sum: f32,
+    /// Σ q over the first half, the second half and all.
+    pub sum: [i32; 3],
+    /// The same, but in the two 16-bit halves of a word: Σ of the elements with i mod 4 < 2 in the lower one, of the
+    /// others in the upper one.
+    pub pairs: [i32; 3],
+}
+
+/// f32 elements that a record takes the place of.
+const RECORD: usize = size_of::<Block>() / size_of::<f32>();
 
 /// Rows of 8-bit activations.
 #[derive(Debug)]
 pub struct QuantisedRows {
-    cols: usize,
-    /// (rows, cols).
-    q: Vec<i8>,
-    /// (rows, cols / 32).
-    d: Vec<f32>,
-    /// (rows, cols / 16): sums of `q`.
-    sum: Vec<i32>,
+    rows: usize,
+    /// Blocks per row.
+    blocks: usize,
+    /// Rows per tile; the last tile may be lower.
+    tile: usize,
+    /// Recycled memory for the records.
+    memory: Mat,
 }
 
 impl QuantisedRows {
-    /// The codes of a row.
-    pub fn q(&self, row: usize) -> &[i8] {
-        &self.q[row * self.cols..(row + 1) * self.cols]
+    /// The rows of the tile that row `row` is in.
+    pub(crate) fn tile_of(&self, row: usize) -> Range<usize> {
+        let first = row / self.tile * self.tile;
+        first..self.rows.min(first + self.tile)
     }
 
-    /// The scales of a row, one per [`BLOCK`].
-    pub fn d(&self, row: usize) -> &[f32] {
-        let n = self.cols / BLOCK;
-        &self.d[row * n..(row + 1) * n]
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
-    /// The sums of codes of a row, one per [`HALF`].
-    pub fn sum(&self, row: usize) -> &[i32] {
-        let n = self.cols / HALF;
-        &self.sum[row * n..(row + 1) * n]
+    /// Where the record of block `b` of row `row` lies; those of the next rows of the tile follow it, and block b + 1
+    /// of the same row lies as many records further as the tile has rows.
+    fn index(&self, row: usize, b: usize) -> usize {
+        assert!(row < self.rows && b < self.blocks, "block {b} of row {row}");
+        let tile = self.tile_of(row);
+        tile.start * self.blocks + b * tile.len() + (row - tile.start)
+    }
+
+    /// All records, in the order that [`QuantisedRows::index`] describes.
+    fn records(&self) -> &[Block] {
+        let data = self.memory.data();
+        // SAFETY: the matrix holds rows · blocks records' worth of f32; a record is plain data, every bit pattern of
+        // which is valid, and no more aligned than f32.
+        unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), self.rows * self.blocks) }
+    }
+
+    /// The record of block `b` of row `row`.
+    pub fn block(&self, row: usize, b: usize) -> &Block {
+        &self.records()[self.index(row, b)]
+    }
+
+    /// The records from block `b` of row `row` to the end of its tile.
+    pub(crate) fn stream(&self, row: usize, b: usize) -> &[Block] {
+        let tile = self.tile_of(row);
+        &self.records()[self.index(row, b)..tile.end * self.blocks]
     }
 }
 
-/// One row: `q` as long as `x`, `d` one per block, `sum` one per half block.
-type Kernel = unsafe fn(x: &[f32], q: &mut [i8], d: &mut [f32], sum: &mut [i32]);
+/// One row: `out[b · stride]` from elements 32b .. 32b + 32.
+type Kernel = unsafe fn(x: &[f32], out: *mut Block, stride: usize);
 
 /// Best first. AVX-512 would change nothing: the pass is limited by memory.
 pub(crate) static IMPLS: &[Impl<Kernel>] = &[
@@ -63,29 +135,40 @@ pub(crate) static IMPLS: &[Impl<Kernel>] = &[
     Impl { simd: Simd::Reference, run: reference::row },
 ];
 
-/// Rounds every row of `x` (l, k).
+/// Records that are worth a thread's while.
+const GRAIN: usize = 256;
+
+/// Rounds every row of `x` (l, k), for kernels that take `tile` rows at once.
 ///
 /// # Panics
 /// If k is not a multiple of 32.
-pub fn quantise_rows(cx: &Cx, x: View<'_>) -> QuantisedRows {
+pub fn quantise_rows(cx: &Cx, x: View<'_>, tile: usize) -> QuantisedRows {
     let (rows, cols) = (x.rows(), x.cols());
     assert!(cols.is_multiple_of(BLOCK), "quantise_rows: {cols} is not a multiple of {BLOCK}");
-    let mut out = QuantisedRows {
-        cols,
-        q: vec![0; rows * cols],
-        d: vec![0.0; rows * cols / BLOCK],
-        sum: vec![0; rows * cols / HALF],
-    };
+    let blocks = cols / BLOCK;
+    let mut out = QuantisedRows { rows, blocks, tile, memory: cx.mat(rows, blocks * RECORD) };
     let kernel = cx.choose(IMPLS);
-    let (blocks, halves) = (cols / BLOCK, cols / HALF);
-    let q = SharedRows::new(&mut out.q, cols);
-    let d = SharedRows::new(&mut out.d, blocks);
-    let sum = SharedRows::new(&mut out.sum, halves);
-    cx.run(rows, &|row| {
-        // SAFETY: a row belongs to one part; `choose` returns what this machine can run.
-        unsafe {
-            kernel(x.row(row), q.part(row, 0..cols), d.part(row, 0..blocks), sum.part(row, 0..halves));
+    let records = Records(out.memory.data_mut().as_mut_ptr().cast());
+    cx.run_ranges(rows, GRAIN.div_ceil(blocks.max(1)), &|rows| {
+        for row in rows {
+            let tile = out.tile_of(row);
+            let first = tile.start * blocks + (row - tile.start);
+            // SAFETY: `choose` returns what this machine can run. The records first, first + tile height, … are those
+            // of this row, inside the memory, and a row belongs to one part.
+            unsafe { kernel(x.row(row), records.at(first), tile.len()) };
         }
     });
     out
+}
+
+/// Memory that several threads write, each its own records.
+struct Records(*mut Block);
+
+// SAFETY: the only access is through `at`, whose callers write disjoint records.
+unsafe impl Sync for Records {}
+
+impl Records {
+    fn at(&self, index: usize) -> *mut Block {
+        self.0.wrapping_add(index)
+    }
 }

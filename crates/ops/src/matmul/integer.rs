@@ -1,0 +1,128 @@
+//! The walk over panels and tokens for block formats.
+
+use super::kernels::{Kernels, Panel, kernels};
+use super::output::Output;
+use super::packed::Packed;
+use super::reference;
+use crate::device::{Cx, View};
+use crate::lanes::LANES;
+use crate::quant::Format;
+use crate::quantise_rows::{BLOCK, QuantisedRows, quantise_rows};
+use std::ops::Range;
+
+/// Elements of k unpacked at a time: a multiple of every block length.
+pub(super) const STEP: usize = 256;
+/// Groups of so many elements, at the smallest group size.
+pub(super) const GROUPS: usize = STEP / 16;
+/// Panels unpacked together: every tile of tokens, once in the first-level cache, meets all of them. 24 KiB with
+/// [`STEP`].
+const TOGETHER: usize = 4;
+/// Tokens whose sums are held at once (4 panels: 60 KiB): a multiple of every tile height.
+const TOKENS: usize = 240;
+/// Panels per part at most when they go straight from memory.
+const DIRECT_PANELS: usize = 8;
+
+/// See [`super::matmul`].
+pub(super) fn matmul(cx: &Cx, x: View<'_>, w: &Packed, format: &Format, out: &Output<'_>) {
+    let Some(kernels) = kernels(format.dtype).iter().find(|k| cx.simd().includes(k.simd)) else {
+        return reference::quantised(cx, x, w, format, out);
+    };
+    let kernels = kernels.run;
+    let m = x.rows();
+    if m == 1 {
+        return straight(cx, &quantise_rows(cx, x, 1), w, &kernels, out);
+    }
+    let x = quantise_rows(cx, x, kernels.tile);
+    let together = (w.panels() / (8 * cx.threads())).clamp(1, TOGETHER);
+    cx.run_ranges(w.panels(), together, &|panels| {
+        let mut scratch = Scratch::zeroed();
+        for first in (0..m).step_by(TOKENS) {
+            let tokens = first..m.min(first + TOKENS);
+            scratch.multiply(&kernels, format, &x, w, panels.clone(), tokens.clone());
+            for (panel, sums) in panels.clone().zip(&scratch.sums) {
+                // SAFETY: a panel belongs to one part.
+                unsafe { write(out, w, panel, tokens.clone(), sums) };
+            }
+        }
+    });
+}
+
+/// For one token, which is limited by memory: codes are used as they come.
+fn straight(cx: &Cx, x: &QuantisedRows, w: &Packed, kernels: &Kernels, out: &Output<'_>) {
+    let blocks = w.cols() / w.dtype().block_len();
+    let grain = (w.panels() / (8 * cx.threads())).clamp(1, DIRECT_PANELS);
+    cx.run_ranges(w.panels(), grain, &|panels| {
+        for panel in panels {
+            // SAFETY: the kernels are of a level this machine has; the panel holds that many blocks, the stream the
+            // records of the row, and a panel belongs to one part.
+            unsafe {
+                let sums = (kernels.direct)(w.panel(panel).as_ptr(), blocks, x.stream(0, 0).as_ptr());
+                write(out, w, panel, 0..1, &[sums]);
+            }
+        }
+    });
+}
+
+/// What a part computes in.
+struct Scratch {
+    panels: [Panel; TOGETHER],
+    /// (panel, token, row).
+    sums: [[[f32; LANES]; TOKENS]; TOGETHER],
+}
+
+impl Scratch {
+    fn zeroed() -> Scratch {
+        let panel = || Panel { q: [0; _], scale: [0.0; _], min: [0.0; _] };
+        Scratch { panels: std::array::from_fn(|_| panel()), sums: [[[0.0; _]; _]; _] }
+    }
+
+    /// Leaves the sums of `panels` (at most [`TOGETHER`]) and `tokens` in `self.sums`.
+    fn multiply(
+        &mut self,
+        kernels: &Kernels,
+        format: &Format,
+        x: &QuantisedRows,
+        w: &Packed,
+        panels: Range<usize>,
+        tokens: Range<usize>,
+    ) {
+        let (block_len, block_bytes) = (format.dtype.block_len(), LANES * format.dtype.block_bytes());
+        self.sums.iter_mut().for_each(|sums| sums[..tokens.len()].fill([0.0; LANES]));
+        for from in (0..w.cols()).step_by(STEP) {
+            let len = STEP.min(w.cols() - from);
+            for (panel, p) in self.panels.iter_mut().zip(panels.clone()) {
+                let src = &w.panel(p)[from / block_len * block_bytes..];
+                // SAFETY: the kernels are of a level this machine has; `len` elements of the panel follow.
+                unsafe { (kernels.unpack)(src.as_ptr(), len / block_len, panel) };
+            }
+            let mut at = tokens.start;
+            while at < tokens.end {
+                let tile = x.tile_of(at);
+                let records = x.stream(at, from / BLOCK).as_ptr();
+                for (panel, sums) in self.panels.iter().zip(&mut self.sums).take(panels.len()) {
+                    let sums = &mut sums[at - tokens.start..tile.end - tokens.start];
+                    // SAFETY: as above; the records of the tile's rows follow each other, and those of the next block
+                    // come as many further as the tile has rows.
+                    unsafe { (kernels.multiply)(panel, len, records, tile.len(), sums) };
+                }
+                at = tile.end;
+            }
+        }
+    }
+}
+
+/// # Safety
+/// No other thread may write the same outputs.
+pub(super) unsafe fn write(
+    out: &Output<'_>,
+    w: &Packed,
+    panel: usize,
+    tokens: Range<usize>,
+    sums: &[[f32; LANES]],
+) {
+    let rows = LANES.min(w.rows() - panel * LANES);
+    for (m, sums) in tokens.zip(sums) {
+        // SAFETY: the caller vouches.
+        unsafe { out.write(m, panel * LANES, &sums[..rows]) };
+    }
+}

@@ -1,0 +1,277 @@
+//! The integer kernels, once per instruction set and format.
+//!
+//! Written over [`Words`] and [`Interleaved`]; what is specific is which instructions multiply bytes (`words/`), where
+//! a code lies in a block (`quant/`), and how many tokens share a panel's loads (the table at the end).
+
+use super::integer::{GROUPS, STEP};
+use crate::dispatch::{Impl, Simd};
+use crate::lanes::{LANES, Lanes};
+use crate::quant::*;
+use crate::quantise_rows::{BLOCK, Block, Part};
+use crate::words::{Words, unroll};
+use tangelo_core::DType;
+
+/// Sixteen rows over at most [`STEP`] elements, unpacked.
+#[repr(C, align(64))]
+pub(super) struct Panel {
+    /// (k / 4, 16, 4): codes.
+    pub q: [u8; STEP * LANES],
+    /// (group, 16).
+    pub scale: [f32; GROUPS * LANES],
+    /// (group, 16).
+    pub min: [f32; GROUPS * LANES],
+}
+
+/// The products of sixteen rows, straight from their `blocks` interleaved blocks, and one token, whose records are `x`.
+pub(super) type Direct = unsafe fn(panel: *const u8, blocks: usize, x: *const Block) -> [f32; LANES];
+
+/// Unpacks `blocks` interleaved blocks, of together at most [`STEP`] elements.
+pub(super) type Unpack = unsafe fn(src: *const u8, blocks: usize, panel: &mut Panel);
+
+/// Adds the products of an unpacked panel of `len` elements and some tokens to their sums; `stride` records lie between
+/// a token's record of one block of 32 and its next.
+pub(super) type Multiply =
+    unsafe fn(panel: &Panel, len: usize, x: *const Block, stride: usize, sums: &mut [[f32; LANES]]);
+
+/// The kernels of one format and instruction set.
+#[derive(Clone, Copy)]
+pub(super) struct Kernels {
+    pub direct: Direct,
+    pub unpack: Unpack,
+    /// Tokens that [`Kernels::multiply`] likes to be given at once; it takes fewer too.
+    pub tile: usize,
+    pub multiply: Multiply,
+}
+
+/// The kernels for a block format, best first; empty where an architecture has none yet.
+pub(super) fn kernels(dtype: DType) -> &'static [Impl<Kernels>] {
+    macro_rules! pick {
+        ($($format:ident),*) => {
+            match dtype {
+                $(dtype if dtype == <$format as Interleaved>::FORMAT.dtype => table::<$format>(),)*
+                _ => &[],
+            }
+        };
+    }
+    for_formats!(pick)
+}
+
+/// Repeats a block for every group `$g` of a block of `$format`, two at a time: which nibble a group has is then known
+/// at compile time. Unrolling all sixteen would gain nothing that shows and takes minutes to compile.
+macro_rules! for_groups {
+    ($format:ty, $g:ident, $body:block) => {{
+        let groups = <$format>::FORMAT.dtype.block_len() / <$format>::FORMAT.group;
+        for pair in 0..groups.div_ceil(2) {
+            unroll!(i in [0 1] {
+                if i < groups {
+                    let $g = 2 * pair + i;
+                    $body
+                }
+            });
+        }
+    }};
+}
+
+/// # Safety
+/// The instruction set of `W` must be available; `panel` must hold `blocks` interleaved blocks and `x` a record for
+/// every 32 of their elements.
+#[inline(always)]
+unsafe fn direct<W: Words, F: Interleaved>(panel: *const u8, blocks: usize, x: *const Block) -> [f32; LANES] {
+    let (group, len) = (F::FORMAT.group, F::FORMAT.dtype.block_len());
+    // SAFETY: every block and record below is one of those the caller vouches for.
+    unsafe {
+        let mut s = [W::Floats::splat(0.0)];
+        for b in 0..blocks {
+            let block = panel.add(b * LANES * F::FORMAT.dtype.block_bytes());
+            let x = x.add(b * len / BLOCK);
+            for_groups!(F, g, {
+                let (x, part) = (x.add(g * group / BLOCK), Part::of(g * group, group));
+                let n = W::dots::<F, 1>(|j| F::code(block, g, j), x, part);
+                let min = if F::FORMAT.has_min { F::min::<W>(block, g) } else { W::Floats::splat(0.0) };
+                accumulate::<W, F, 1>(&mut s, n, F::scale::<W>(block, g), min, x, part);
+            });
+        }
+        let mut sums = [0.0; LANES];
+        s[0].store(sums.as_mut_ptr());
+        sums
+    }
+}
+
+/// One group's share of every sum, in the order of the contract.
+///
+/// # Safety
+/// As [`Words::dots`].
+#[inline(always)]
+unsafe fn accumulate<W: Words, F: Interleaved, const M: usize>(
+    s: &mut [W::Floats; M],
+    n: [W; M],
+    scale: W::Floats,
+    min: W::Floats,
+    x: *const Block,
+    part: Part,
+) {
+    // SAFETY: the caller vouches.
+    unsafe {
+        for i in 0..M {
+            let x = &*x.add(i);
+            s[i] = n[i].to_floats().fma(scale.mul(W::Floats::splat(x.d)), s[i]);
+            if F::FORMAT.has_min {
+                let d_sum = if part == Part::Whole { x.d_sum } else { x.d * x.sum[part as usize] as f32 };
+                s[i] = min.fma(W::Floats::splat(d_sum), s[i]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set of `W` must be available; `src` must hold `blocks` interleaved blocks of together at most
+/// [`STEP`] elements.
+#[inline(always)]
+unsafe fn unpack<W: Words, F: Interleaved>(src: *const u8, blocks: usize, panel: &mut Panel) {
+    let (group, len) = (F::FORMAT.group, F::FORMAT.dtype.block_len());
+    assert!(blocks * len <= STEP);
+    for b in 0..blocks {
+        // SAFETY: the caller vouches for the block; the panel has room for STEP elements and their groups.
+        unsafe {
+            let block = src.add(b * LANES * F::FORMAT.dtype.block_bytes());
+            let q = panel.q.as_mut_ptr().add(b * len * LANES);
+            let lane = b * (len / group) * LANES;
+            let (scale, min) = (panel.scale.as_mut_ptr().add(lane), panel.min.as_mut_ptr().add(lane));
+            for_groups!(F, g, {
+                for j in 0..group / 4 {
+                    F::code::<W>(block, g, j).store(q.add((g * group + 4 * j) * LANES));
+                }
+                F::scale::<W>(block, g).store(scale.add(g * LANES));
+                if F::FORMAT.has_min {
+                    F::min::<W>(block, g).store(min.add(g * LANES));
+                }
+            });
+        }
+    }
+}
+
+/// [`Multiply`] in tiles of `FULL`, then `PART` tokens, then single ones.
+///
+/// # Safety
+/// The instruction set of `W` must be available; the panel must hold `len` elements, and `x` the records of every token
+/// of `sums` for them.
+#[inline(always)]
+unsafe fn multiply<W: Words, F: Interleaved, const FULL: usize, const PART: usize>(
+    panel: &Panel,
+    len: usize,
+    x: *const Block,
+    stride: usize,
+    mut sums: &mut [[f32; LANES]],
+) {
+    let mut x = x;
+    // SAFETY: the caller vouches.
+    unsafe {
+        while sums.len() >= FULL {
+            tile::<W, F, FULL>(panel, len, x, stride, sums);
+            (x, sums) = (x.add(FULL), &mut sums[FULL..]);
+        }
+        while sums.len() >= PART {
+            tile::<W, F, PART>(panel, len, x, stride, sums);
+            (x, sums) = (x.add(PART), &mut sums[PART..]);
+        }
+        while !sums.is_empty() {
+            tile::<W, F, 1>(panel, len, x, stride, sums);
+            (x, sums) = (x.add(1), &mut sums[1..]);
+        }
+    }
+}
+
+/// # Safety
+/// As [`multiply`], for `M` tokens.
+#[inline(always)]
+unsafe fn tile<W: Words, F: Interleaved, const M: usize>(
+    panel: &Panel,
+    len: usize,
+    x: *const Block,
+    stride: usize,
+    sums: &mut [[f32; LANES]],
+) {
+    assert!(len <= STEP && sums.len() >= M);
+    let group = F::FORMAT.group;
+    // SAFETY: groups lie inside the panel (len ≤ STEP) and the records are those the caller vouches for.
+    unsafe {
+        let mut s: [W::Floats; M] = std::array::from_fn(|i| W::Floats::load(sums[i].as_ptr()));
+        for g in 0..len / group {
+            let (x, part) = (x.add(g * group / BLOCK * stride), Part::of(g * group, group));
+            let q = panel.q.as_ptr().add(g * group * LANES);
+            let n = W::dots::<F, M>(|j| W::load(q.add(4 * j * LANES)), x, part);
+            let scale = W::Floats::load(panel.scale.as_ptr().add(g * LANES));
+            let min = W::Floats::load(panel.min.as_ptr().add(g * LANES));
+            accumulate::<W, F, M>(&mut s, n, scale, min, x, part);
+        }
+        for i in 0..M {
+            s[i].store(sums[i].as_mut_ptr());
+        }
+    }
+}
+
+/// The functions above for one set of words, compiled for the features it needs.
+macro_rules! instance {
+    ($words:ty, $features:literal, $format:ident, $full:literal, $part:literal) => {{
+        #[target_feature(enable = $features)]
+        unsafe fn direct_of<F: Interleaved>(
+            panel: *const u8,
+            blocks: usize,
+            x: *const Block,
+        ) -> [f32; LANES] {
+            // SAFETY: the caller vouches, and the features are those of the level.
+            unsafe { direct::<$words, F>(panel, blocks, x) }
+        }
+        #[target_feature(enable = $features)]
+        unsafe fn unpack_of<F: Interleaved>(src: *const u8, blocks: usize, panel: &mut Panel) {
+            // SAFETY: as above.
+            unsafe { unpack::<$words, F>(src, blocks, panel) }
+        }
+        #[target_feature(enable = $features)]
+        unsafe fn multiply_of<F: Interleaved>(
+            panel: &Panel,
+            len: usize,
+            x: *const Block,
+            stride: usize,
+            sums: &mut [[f32; LANES]],
+        ) {
+            // SAFETY: as above.
+            unsafe { multiply::<$words, F, $full, $part>(panel, len, x, stride, sums) }
+        }
+        Kernels {
+            direct: direct_of::<$format>,
+            unpack: unpack_of::<$format>,
+            tile: $full,
+            multiply: multiply_of::<$format>,
+        }
+    }};
+}
+
+/// The table of one format. Tile heights: what fits in the registers of the instruction set.
+fn table<F: Interleaved>() -> &'static [Impl<Kernels>] {
+    const {
+        &[
+            #[cfg(target_arch = "x86_64")]
+            Impl {
+                simd: Simd::Avx512,
+                run: instance!(
+                    crate::words::Zmm,
+                    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c",
+                    F,
+                    12,
+                    4
+                ),
+            },
+            #[cfg(target_arch = "x86_64")]
+            Impl {
+                simd: Simd::AvxVnni,
+                run: instance!(crate::words::Ymm<crate::words::Vnni>, "avxvnni,avx2,fma,f16c", F, 4, 2),
+            },
+            #[cfg(target_arch = "x86_64")]
+            Impl {
+                simd: Simd::Avx2,
+                run: instance!(crate::words::Ymm<crate::words::Maddubs>, "avx2,fma,f16c", F, 4, 2),
+            },
+        ]
+    }
+}
