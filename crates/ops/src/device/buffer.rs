@@ -5,10 +5,10 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Buffers waiting for their next use.
-#[derive(Default)]
+/// Buffers waiting for their next use, initialised to the end: nobody fills them again. The lock is free as long as
+/// the context is used by one thread, and costs two atomic instructions then.
 pub(super) struct FreeList {
     buffers: Mutex<Vec<Vec<f32>>>,
 }
@@ -16,16 +16,25 @@ pub(super) struct FreeList {
 /// Most buffers kept; one step of a model has fewer than this many matrices alive.
 const FREE_BUFFERS_MAX: usize = 32;
 
+impl Default for FreeList {
+    fn default() -> FreeList {
+        FreeList { buffers: Mutex::new(Vec::with_capacity(FREE_BUFFERS_MAX)) }
+    }
+}
+
 impl FreeList {
-    /// The smallest kept buffer that holds `len` without growing, or a new one.
+    /// The smallest kept buffer of at least `len` elements, or a new one.
     fn take(&self, len: usize) -> Vec<f32> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         // A much larger buffer is left for whoever needs it, so that memory stays near what is in use.
-        let fits = |b: &Vec<f32>| b.capacity() >= len && b.capacity() / 4 <= len;
-        let best = (0..buffers.len()).filter(|&i| fits(&buffers[i])).min_by_key(|&i| buffers[i].capacity());
+        let fits = |b: &Vec<f32>| b.len() >= len && b.len() / 4 <= len;
+        let best = (0..buffers.len()).filter(|&i| fits(&buffers[i])).min_by_key(|&i| buffers[i].len());
         match best {
             Some(i) => buffers.swap_remove(i),
-            None => Vec::with_capacity(len),
+            None => {
+                drop(buffers);
+                vec![0.0; len]
+            }
         }
     }
 
@@ -47,18 +56,17 @@ impl fmt::Debug for FreeList {
 /// A dense row-major f32 matrix.
 #[derive(Debug)]
 pub struct Mat {
+    /// At least rows · cols elements; the first of them are the matrix.
     data: Vec<f32>,
     rows: usize,
     cols: usize,
-    home: Weak<FreeList>,
+    /// Where `data` goes in the end.
+    home: Option<Arc<FreeList>>,
 }
 
 impl Mat {
     pub(super) fn recycled(free: &Arc<FreeList>, rows: usize, cols: usize) -> Mat {
-        let len = rows * cols;
-        let mut data = free.take(len);
-        data.resize(len, 0.0);
-        Mat { data, rows, cols, home: Arc::downgrade(free) }
+        Mat { data: free.take(rows * cols), rows, cols, home: Some(Arc::clone(free)) }
     }
 
     /// A matrix that owns `data`, row-major.
@@ -67,7 +75,7 @@ impl Mat {
     /// If `data.len() != rows * cols`.
     pub fn from_vec(rows: usize, cols: usize, data: Vec<f32>) -> Mat {
         assert_eq!(data.len(), rows * cols, "{rows} x {cols} matrix");
-        Mat { data, rows, cols, home: Weak::new() }
+        Mat { data, rows, cols, home: None }
     }
 
     /// Number of rows.
@@ -82,38 +90,40 @@ impl Mat {
 
     /// Row `r`.
     pub fn row(&self, r: usize) -> &[f32] {
+        assert!(r < self.rows, "row {r} of {}", self.rows);
         &self.data[r * self.cols..(r + 1) * self.cols]
     }
 
     /// Row `r`.
     pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
+        assert!(r < self.rows, "row {r} of {}", self.rows);
         &mut self.data[r * self.cols..(r + 1) * self.cols]
     }
 
     /// All elements, row-major.
     pub fn data(&self) -> &[f32] {
-        &self.data
+        &self.data[..self.rows * self.cols]
     }
 
     /// All elements, row-major.
     pub fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        &mut self.data[..self.rows * self.cols]
     }
 
     /// The whole matrix, borrowed.
     pub fn view(&self) -> View<'_> {
-        View { data: &self.data, rows: self.rows, cols: self.cols, stride: self.cols }
+        View { data: self.data(), rows: self.rows, cols: self.cols, stride: self.cols }
     }
 
     /// The whole matrix, borrowed for writing.
     pub fn view_mut(&mut self) -> ViewMut<'_> {
-        ViewMut { rows: self.rows, cols: self.cols, stride: self.cols, data: &mut self.data }
+        ViewMut { rows: self.rows, cols: self.cols, stride: self.cols, data: self.data_mut() }
     }
 }
 
 impl Drop for Mat {
     fn drop(&mut self) {
-        if let Some(home) = self.home.upgrade() {
+        if let Some(home) = &self.home {
             home.give(std::mem::take(&mut self.data));
         }
     }
@@ -244,5 +254,39 @@ impl<'a, T> SharedRows<'a, T> {
         // SAFETY: the rectangle lies inside the slice this was made from (checked above), and the caller
         // promises that no other part overlaps it.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(row * self.stride + cols.start), cols.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_comes_back_and_a_matrix_is_no_longer_than_it_says() {
+        let free = Arc::default();
+        let mut large = Mat::recycled(&free, 10, 30);
+        large.data_mut().fill(7.0);
+        let address = large.data().as_ptr();
+        drop(large);
+        let smaller = Mat::recycled(&free, 10, 20);
+        assert_eq!(smaller.data().as_ptr(), address);
+        assert_eq!((smaller.data().len(), smaller.view().rows(), smaller.row(9).len()), (200, 10, 20));
+        assert!(std::panic::catch_unwind(|| smaller.row(10)[0]).is_err());
+        let much_smaller = Mat::recycled(&free, 1, 20);
+        drop(smaller);
+        assert_ne!(Mat::recycled(&free, 1, 20).data().as_ptr(), address, "a large buffer for a small matrix");
+        drop(much_smaller);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let free: Arc<FreeList> = Arc::default();
+        let matrices: Vec<Mat> = (1..100).map(|rows| Mat::recycled(&free, rows, 8)).collect();
+        drop(matrices);
+        assert_eq!(free.buffers.lock().unwrap().len(), FREE_BUFFERS_MAX);
+        // A matrix may outlive its context.
+        let last = Mat::recycled(&free, 99, 8);
+        drop(free);
+        assert_eq!(last.data().len(), 99 * 8);
     }
 }
