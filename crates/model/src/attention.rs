@@ -34,10 +34,10 @@ impl Attention {
         let v = self.v_proj.apply(cx, u.view()); // (l, K·D)
         let mut y = cx.mat(u.rows(), q.cols());
         for (rows, cache) in batch.attention(layer) {
-            cache.append(k.view().slice_rows(rows.clone()), v.view().slice_rows(rows.clone()));
-            let q = q.view().slice_rows(rows.clone());
-            tangelo_ops::attention::attention(cx, q, cache, &mut y.view_mut().slice_rows(rows));
+            cache.append(k.view().slice_rows(rows.clone()), v.view().slice_rows(rows));
         }
+        let caches = batch.attention(layer).map(|(rows, cache)| (rows, &*cache));
+        tangelo_ops::attention::attention(cx, q.view(), caches, &mut y.view_mut());
         self.o_proj.apply(cx, y.view())
     }
 }

@@ -7,8 +7,7 @@
 use crate::error::{Error, Result};
 use crate::mamba2::MambaState;
 use tangelo_formats::config::{BlockKind, Config};
-use tangelo_ops::Mat;
-use tangelo_ops::attention::KvCache;
+use tangelo_ops::attention::{KvCache, KvElements, KvType};
 
 /// What one block remembers.
 #[derive(Clone, Debug)]
@@ -45,9 +44,11 @@ impl State {
     pub fn new(config: &Config) -> State {
         let layer = |kind: &BlockKind| match kind {
             BlockKind::Mamba => LayerState::Mamba(MambaState::new(&config.mamba)),
-            BlockKind::Attention => {
-                LayerState::Attention(KvCache::new(config.attention.num_kv_heads, config.attention.head_dim))
-            }
+            BlockKind::Attention => LayerState::Attention(KvCache::new(
+                config.attention.num_kv_heads,
+                config.attention.head_dim,
+                KvType::F32,
+            )),
             BlockKind::Mlp | BlockKind::Moe => LayerState::Stateless,
         };
         State { layers: config.blocks.iter().map(layer).collect(), position: 0 }
@@ -101,9 +102,10 @@ impl State {
                 }
                 LayerState::Attention(cache) => {
                     let shape = vec![self.position, cache.num_kv_heads(), cache.head_dim()];
-                    let (keys, values) = cache.rows();
-                    push(i, "k", shape.clone(), keys);
-                    push(i, "v", shape, values);
+                    if let (KvElements::F32(keys), KvElements::F32(values)) = cache.elements() {
+                        push(i, "k", shape.clone(), keys);
+                        push(i, "v", shape, values);
+                    }
                 }
                 LayerState::Stateless => {}
             }
@@ -137,9 +139,8 @@ impl State {
                     let width = cache.num_kv_heads() * cache.head_dim();
                     let len = position.checked_mul(width);
                     let len = len.ok_or_else(|| Error::State { what: format!("position {position}") })?;
-                    let keys = Mat::from_vec(position, width, part(i, "k", len)?);
-                    let values = Mat::from_vec(position, width, part(i, "v", len)?);
-                    cache.append(keys.view(), values.view());
+                    let keys = KvElements::F32(part(i, "k", len)?);
+                    cache.append_elements(&keys, &KvElements::F32(part(i, "v", len)?));
                 }
                 LayerState::Stateless => {}
             }

@@ -18,6 +18,7 @@ pub mod quantise_rows;
 pub mod rms_norm;
 pub mod rms_norm_gated;
 pub mod route;
+mod sequences;
 pub mod ssd;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -2,31 +2,81 @@
 //!
 //! A full page never changes, so copies of a cache share pages: copying a sequence costs a pointer per page,
 //! and appending to a shared, unfinished page copies that page first.
+//!
+//! A cache of f16 takes half the memory and half the time to read, and is lossy: see [`KvType::F16`].
 
+use super::page::{Page, PageOf};
 use crate::device::View;
+use std::fmt;
 use std::sync::Arc;
 
 /// Positions per page, and per block of the softmax.
 pub const PAGE: usize = 64;
 
-/// Keys are stored transposed, so that positions lie in the lanes while a score is summed in the order of d.
-#[derive(Clone, Debug)]
-pub(super) struct Page {
-    /// (K, D, 64).
-    keys: Vec<f32>,
-    /// (K, 64, D).
-    values: Vec<f32>,
+/// Type of the elements of a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// Keys and values as they were computed.
+    #[default]
+    F32,
+    /// IEEE binary16: rounded to nearest even when appended, magnitudes above 65504 (infinity too) to ±65504,
+    /// because an infinite key would turn a softmax into NaN; NaN stays NaN. Reading widens exactly.
+    F16,
 }
 
-impl Page {
-    /// (D, 64).
-    pub(super) fn keys(&self, kv_head: usize, head_dim: usize) -> &[f32] {
-        &self.keys[kv_head * head_dim * PAGE..][..head_dim * PAGE]
+impl KvType {
+    /// All types.
+    pub const ALL: [KvType; 2] = [KvType::F32, KvType::F16];
+
+    /// The name accepted by `--kv`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+        }
     }
 
-    /// (64, D).
-    pub(super) fn values(&self, kv_head: usize, head_dim: usize) -> &[f32] {
-        &self.values[kv_head * head_dim * PAGE..][..head_dim * PAGE]
+    /// Inverse of [`KvType::name`].
+    pub fn from_name(name: &str) -> Option<KvType> {
+        KvType::ALL.into_iter().find(|t| t.name() == name)
+    }
+
+    /// Bytes of one element.
+    pub const fn bytes(self) -> usize {
+        match self {
+            KvType::F32 => size_of::<f32>(),
+            KvType::F16 => size_of::<u16>(),
+        }
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Elements of a cache as plain arrays.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KvElements {
+    /// Those of a [`KvType::F32`] cache.
+    F32(Vec<f32>),
+    /// Bits of those of a [`KvType::F16`] cache.
+    F16(Vec<u16>),
+}
+
+impl KvElements {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            KvElements::F32(data) => data.len(),
+            KvElements::F16(data) => data.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -37,12 +87,13 @@ pub struct KvCache {
     len: usize,
     num_kv_heads: usize,
     head_dim: usize,
+    kv_type: KvType,
 }
 
 impl KvCache {
     /// An empty cache.
-    pub fn new(num_kv_heads: usize, head_dim: usize) -> KvCache {
-        KvCache { pages: Vec::new(), len: 0, num_kv_heads, head_dim }
+    pub fn new(num_kv_heads: usize, head_dim: usize, kv_type: KvType) -> KvCache {
+        KvCache { pages: Vec::new(), len: 0, num_kv_heads, head_dim, kv_type }
     }
 
     /// Positions held.
@@ -65,57 +116,100 @@ impl KvCache {
         self.head_dim
     }
 
-    /// Bytes of the pages, shared or not.
-    pub fn bytes(&self) -> usize {
-        self.pages.len() * Self::bytes_per_page(self.num_kv_heads, self.head_dim)
+    /// Type of the elements.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
     }
 
-    /// Bytes of one page: 64 positions of keys and values in f32.
-    pub fn bytes_per_page(num_kv_heads: usize, head_dim: usize) -> usize {
-        2 * PAGE * num_kv_heads * head_dim * size_of::<f32>()
+    /// Bytes of the pages, shared or not.
+    pub fn bytes(&self) -> usize {
+        self.pages.len() * 2 * PAGE * self.width() * self.kv_type.bytes()
+    }
+
+    /// K·D.
+    fn width(&self) -> usize {
+        self.num_kv_heads * self.head_dim
     }
 
     pub(super) fn page(&self, block: usize) -> &Page {
         &self.pages[block]
     }
 
-    /// Appends one position per row of `k` and `v`, both (l, K·D).
+    /// The page of the next position, not shared with any copy, and the position within it.
+    fn next_slot(&mut self) -> (&mut Page, usize) {
+        let slot = self.len % PAGE;
+        if slot == 0 {
+            self.pages.push(Arc::new(Page::new(self.num_kv_heads, self.head_dim, self.kv_type)));
+        }
+        (Arc::make_mut(self.pages.last_mut().expect("pushed when the last one filled up")), slot)
+    }
+
+    /// Appends one position per row of `k` and `v`, both (l, K·D), rounded to the type of the cache.
     ///
     /// # Panics
     /// If the shapes do not agree.
     pub fn append(&mut self, k: View<'_>, v: View<'_>) {
-        let width = self.num_kv_heads * self.head_dim;
+        let width = self.width();
         assert!(k.cols() == width && v.cols() == width && k.rows() == v.rows(), "append: shapes of k and v");
         for row in 0..k.rows() {
-            let slot = self.len % PAGE;
-            if slot == 0 {
-                let zeros = vec![0.0; width * PAGE];
-                self.pages.push(Arc::new(Page { keys: zeros.clone(), values: zeros }));
-            }
-            let page = Arc::make_mut(self.pages.last_mut().expect("pushed when the last one filled up"));
-            for (at, k) in k.row(row).iter().enumerate() {
-                page.keys[at * PAGE + slot] = *k;
-            }
-            for (head, v) in v.row(row).chunks_exact(self.head_dim).enumerate() {
-                page.values[(head * PAGE + slot) * self.head_dim..][..self.head_dim].copy_from_slice(v);
+            match self.next_slot() {
+                (Page::F32(page), slot) => page.put(slot, k.row(row), v.row(row), |x| x),
+                (Page::F16(page), slot) => page.put(slot, k.row(row), v.row(row), round_to_f16),
             }
             self.len += 1;
         }
     }
 
-    /// Keys and values as plain arrays, each (len, K·D): what [`KvCache::append`] was given.
-    pub fn rows(&self) -> (Vec<f32>, Vec<f32>) {
-        let width = self.num_kv_heads * self.head_dim;
-        let mut keys = Vec::with_capacity(self.len * width);
-        let mut values = Vec::with_capacity(self.len * width);
-        for position in 0..self.len {
-            let (page, slot) = (&self.pages[position / PAGE], position % PAGE);
-            keys.extend((0..width).map(|at| page.keys[at * PAGE + slot]));
-            for head in 0..self.num_kv_heads {
-                let at = (head * PAGE + slot) * self.head_dim;
-                values.extend_from_slice(&page.values[at..at + self.head_dim]);
+    /// Keys and values as plain arrays, each (len, K·D), in the type of the cache.
+    pub fn elements(&self) -> (KvElements, KvElements) {
+        match self.kv_type {
+            KvType::F32 => {
+                let (keys, values) = self.rows(Page::as_f32);
+                (KvElements::F32(keys), KvElements::F32(values))
             }
+            KvType::F16 => {
+                let (keys, values) = self.rows(Page::as_f16);
+                (KvElements::F16(keys), KvElements::F16(values))
+            }
+        }
+    }
+
+    fn rows<E: Copy>(&self, typed: fn(&Page) -> Option<&PageOf<E>>) -> (Vec<E>, Vec<E>) {
+        let mut keys = Vec::with_capacity(self.len * self.width());
+        let mut values = Vec::with_capacity(self.len * self.width());
+        for position in 0..self.len {
+            let page = typed(&self.pages[position / PAGE]).expect("all pages are of the type of the cache");
+            page.get(position % PAGE, &mut keys, &mut values);
         }
         (keys, values)
     }
+
+    /// Appends positions as [`KvCache::elements`] gave them, without rounding.
+    ///
+    /// # Panics
+    /// If the types differ, or there are not whole rows, or not as many keys as values.
+    pub fn append_elements(&mut self, keys: &KvElements, values: &KvElements) {
+        let (width, len) = (self.width(), keys.len());
+        assert!(len == values.len() && len.is_multiple_of(width.max(1)), "append_elements: whole rows");
+        for at in (0..len).step_by(width.max(1)) {
+            let row = at..at + width;
+            match (self.next_slot(), keys, values) {
+                ((Page::F32(page), slot), KvElements::F32(k), KvElements::F32(v)) => {
+                    page.put(slot, &k[row.clone()], &v[row], |x| x);
+                }
+                ((Page::F16(page), slot), KvElements::F16(k), KvElements::F16(v)) => {
+                    page.put(slot, &k[row.clone()], &v[row], |x| x);
+                }
+                _ => panic!("append_elements: elements of a cache of {}", self.kv_type),
+            }
+            self.len += 1;
+        }
+    }
+}
+
+/// See [`KvType::F16`].
+pub(super) fn round_to_f16(x: f32) -> u16 {
+    /// Largest finite f16.
+    const F16_MAX: f32 = 65504.0;
+    tangelo_core::float::f32_to_f16(x.clamp(-F16_MAX, F16_MAX)) // `clamp` keeps NaN.
 }

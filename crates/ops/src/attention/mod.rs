@@ -15,31 +15,41 @@
 //! ```
 //!
 //! from m = −∞, z = 0, o = 0, and finally o / z. Blocks belong to absolute positions, so neither the length of
-//! the call nor the state the cache came from shows in the result.
+//! the call nor the state the cache came from shows in the result. k and v are the cached ones: what was appended,
+//! rounded if the cache is f16 ([`KvType`]), widened exactly.
+//!
+//! The work is cut by sequence, key/value head and tokens, never along the positions, because the softmax goes
+//! through its blocks in order. So one token keeps at most K threads busy.
 
 mod cache;
+mod page;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+mod tile;
 
-pub use cache::{KvCache, PAGE};
+pub use cache::{KvCache, KvElements, KvType, PAGE};
 
 use crate::device::{Cx, SharedRows, View, ViewMut};
-use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
-use crate::math::{exp, exp_lanes};
-use cache::Page;
+use crate::lanes::over_lanes;
+use crate::sequences::run_sequences;
 use std::ops::Range;
+use tile::run_tile;
 
-/// Query tokens that share a pass over the cache in one part.
-const TOKENS_PER_PART: usize = 8;
-/// Query heads of one key/value head that share a pass.
+/// Most queries (token, head) that share a pass over the cache in one part: enough that the arithmetic on a block
+/// takes longer than reading it from memory, few enough that their scores stay in the first-level cache.
+const ROWS_PER_PART: usize = 60;
+/// Most query heads of one key/value head that share a pass.
 const HEADS_PER_PASS: usize = 16;
 
-/// One key/value head and a few tokens.
+/// One key/value head and a few tokens of one sequence.
 pub(crate) struct Job<'a> {
+    /// Rows of this sequence.
     q: View<'a>,
     cache: &'a KvCache,
     out: &'a SharedRows<'a>,
+    /// Row of out that belongs to row 0 of q.
+    out_row: usize,
     /// Rows of q.
     tokens: Range<usize>,
     /// Position of row 0 of q.
@@ -54,38 +64,89 @@ type Kernel = unsafe fn(job: &Job<'_>);
 
 over_lanes! {
     /// Best first.
-    pub(crate) static IMPLS: Kernel = run_job(job: &Job<'_>), reference::run
+    pub(crate) static IMPLS: Kernel = run_tile(job: &Job<'_>), reference::run
 }
 
-/// Attends from each row of `q` to all positions up to its own. The keys and values of these rows must have
-/// been appended to `cache` already, as its last `q.rows()` positions.
+/// Attends from each row of `q` to all positions up to its own in the cache of its sequence. A sequence is a range of
+/// rows of `q` and `out` with its cache, to which the keys and values of these rows have been appended already, as
+/// the last ones.
 ///
 /// # Shapes
 /// `q` and `out` (l, H·D).
 ///
 /// # Panics
-/// If the shapes do not agree or the cache is shorter than the rows of `q`.
-pub fn attention(cx: &Cx, q: View<'_>, cache: &KvCache, out: &mut ViewMut<'_>) {
-    let (l, width, kv_heads) = (q.rows(), q.cols(), cache.num_kv_heads());
-    let head_dim = cache.head_dim();
-    assert!(out.rows() == l && out.cols() == width && cache.len() >= l, "attention: out and cache");
-    assert!(width.is_multiple_of(kv_heads * head_dim), "attention: {width} is not whole heads");
-    let per_kv_head = width / head_dim / kv_heads;
-    let scale = 1.0 / (head_dim as f32).sqrt();
+/// If the shapes do not agree, or a cache is shorter than the rows of its sequence.
+pub fn attention<'a>(
+    cx: &Cx,
+    q: View<'_>,
+    sequences: impl IntoIterator<Item = (Range<usize>, &'a KvCache)>,
+    out: &mut ViewMut<'_>,
+) {
+    let width = q.cols();
+    assert!(out.rows() == q.rows() && out.cols() == width, "attention: shapes of q and out");
     let (kernel, out) = (cx.choose(IMPLS), out.share());
-    let tiles = l.div_ceil(TOKENS_PER_PART);
-    cx.run(tiles * kv_heads, &|part| {
-        let (tile, kv_head) = (part / kv_heads, part % kv_heads);
-        let tokens = tile * TOKENS_PER_PART..l.min((tile + 1) * TOKENS_PER_PART);
-        let (from, to) = (kv_head * per_kv_head, (kv_head + 1) * per_kv_head);
-        for head in (from..to).step_by(HEADS_PER_PASS) {
-            let heads = head..to.min(head + HEADS_PER_PASS);
-            let start = cache.len() - l;
-            let job = Job { q, cache, out: &out, tokens: tokens.clone(), start, kv_head, heads, scale };
-            // SAFETY: a (token, head) belongs to one part; `choose` returns what this machine can run.
-            unsafe { kernel(&job) }
-        }
+    let split = |(rows, cache): (Range<usize>, &'a KvCache)| {
+        Split::new(q.slice_rows(rows.clone()), rows.start, cache)
+    };
+    run_sequences(cx, sequences.into_iter().map(split), Split::num_parts, |split, part| {
+        // SAFETY: a (token, head) belongs to one part; `choose` returns what this machine can run.
+        unsafe { kernel(&split.job(part, &out)) }
     });
+}
+
+/// How the work of one sequence is cut.
+struct Split<'a> {
+    q: View<'a>,
+    out_row: usize,
+    cache: &'a KvCache,
+    /// H / K.
+    heads_per_kv_head: usize,
+    heads_per_part: usize,
+    tokens_per_part: usize,
+}
+
+impl<'a> Split<'a> {
+    fn new(q: View<'a>, out_row: usize, cache: &'a KvCache) -> Split<'a> {
+        let (kv_heads, head_dim) = (cache.num_kv_heads(), cache.head_dim());
+        assert!(cache.len() >= q.rows(), "attention: {} rows, {} positions", q.rows(), cache.len());
+        assert!(q.cols().is_multiple_of(kv_heads * head_dim), "attention: {} is not whole heads", q.cols());
+        let heads_per_kv_head = q.cols() / head_dim / kv_heads;
+        let heads_per_part = heads_per_kv_head.min(HEADS_PER_PASS);
+        let tokens_per_part = ROWS_PER_PART / heads_per_part;
+        Split { q, out_row, cache, heads_per_kv_head, heads_per_part, tokens_per_part }
+    }
+
+    fn num_passes(&self) -> usize {
+        self.heads_per_kv_head.div_ceil(self.heads_per_part)
+    }
+
+    fn num_tiles(&self) -> usize {
+        self.q.rows().div_ceil(self.tokens_per_part)
+    }
+
+    fn num_parts(&self) -> usize {
+        self.cache.num_kv_heads() * self.num_passes() * self.num_tiles()
+    }
+
+    /// Tiles of tokens are innermost, so that threads read the same keys and values at about the same time.
+    fn job<'j>(&'j self, part: usize, out: &'j SharedRows<'j>) -> Job<'j> {
+        let (pass, tile) = (part / self.num_tiles(), part % self.num_tiles());
+        let (kv_head, pass) = (pass / self.num_passes(), pass % self.num_passes());
+        let first_head = kv_head * self.heads_per_kv_head;
+        let head = first_head + pass * self.heads_per_part;
+        let token = tile * self.tokens_per_part;
+        Job {
+            q: self.q,
+            cache: self.cache,
+            out,
+            out_row: self.out_row,
+            tokens: token..self.q.rows().min(token + self.tokens_per_part),
+            start: self.cache.len() - self.q.rows(),
+            kv_head,
+            heads: head..(first_head + self.heads_per_kv_head).min(head + self.heads_per_part),
+            scale: 1.0 / (self.cache.head_dim() as f32).sqrt(),
+        }
+    }
 }
 
 impl Job<'_> {
@@ -93,6 +154,21 @@ impl Job<'_> {
     fn columns(&self, head: usize) -> Range<usize> {
         let d = self.cache.head_dim();
         head * d..(head + 1) * d
+    }
+
+    /// The query of token `t` and one head: (D).
+    fn query(&self, t: usize, head: usize) -> &[f32] {
+        &self.q.row(t)[self.columns(head)]
+    }
+
+    /// The output of token `t` and one head: (D).
+    ///
+    /// # Safety
+    /// No other thread, and no other reference, may use it at the same time.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn output(&self, t: usize, head: usize) -> &mut [f32] {
+        // SAFETY: the caller vouches.
+        unsafe { self.out.part(self.out_row + t, self.columns(head)) }
     }
 
     /// Blocks the query in row `t` sees.
@@ -103,135 +179,5 @@ impl Job<'_> {
     /// Positions of block `b` the query in row `t` sees, at most [`PAGE`].
     fn visible(&self, t: usize, b: usize) -> usize {
         PAGE.min(self.start + t + 1 - b * PAGE)
-    }
-}
-
-/// Running maximum and sum of one query.
-#[derive(Clone, Copy)]
-struct Softmax {
-    m: f32,
-    z: f32,
-}
-
-const EMPTY: Softmax = Softmax { m: f32::NEG_INFINITY, z: 0.0 };
-
-/// The pass over the cache is outermost, so that a block is read once for all queries of the job.
-///
-/// # Safety
-/// The instruction set of `V` must be available, and no other thread may use these heads of these rows of out.
-#[inline(always)]
-unsafe fn run_job<V: Lanes>(job: &Job<'_>) {
-    let mut state = [[EMPTY; HEADS_PER_PASS]; TOKENS_PER_PART];
-    for t in job.tokens.clone() {
-        // SAFETY: the caller vouches.
-        unsafe {
-            job.out.part(t, job.columns(job.heads.start).start..job.columns(job.heads.end - 1).end).fill(0.0)
-        };
-    }
-    for b in 0..job.num_blocks(job.tokens.end - 1) {
-        for t in job.tokens.clone().filter(|&t| b < job.num_blocks(t)) {
-            for head in job.heads.clone() {
-                let state = &mut state[t - job.tokens.start][head - job.heads.start];
-                let q = &job.q.row(t)[job.columns(head)];
-                // SAFETY: the caller vouches.
-                unsafe {
-                    let o = job.out.part(t, job.columns(head));
-                    block::<V>(job, job.cache.page(b), q, job.visible(t, b), state, o);
-                }
-            }
-        }
-    }
-    for t in job.tokens.clone() {
-        for head in job.heads.clone() {
-            let z = state[t - job.tokens.start][head - job.heads.start].z;
-            // SAFETY: the caller vouches.
-            let o = unsafe { job.out.part(t, job.columns(head)) };
-            o.iter_mut().for_each(|o| *o /= z);
-        }
-    }
-}
-
-/// One query against the first `n` positions of one block.
-///
-/// # Safety
-/// The instruction set of `V` must be available.
-#[inline(always)]
-unsafe fn block<V: Lanes>(
-    job: &Job<'_>,
-    page: &Page,
-    q: &[f32],
-    n: usize,
-    state: &mut Softmax,
-    o: &mut [f32],
-) {
-    const VECTORS: usize = PAGE / LANES;
-    let keys = page.keys(job.kv_head, q.len());
-    assert_eq!(keys.len(), q.len() * PAGE);
-    let mut p = [f32::NEG_INFINITY; PAGE];
-    // SAFETY: `keys` holds q.len() rows of PAGE (checked above) and `p` PAGE elements; the caller vouches for
-    // the instruction set.
-    unsafe {
-        let mut s = [V::splat(0.0); VECTORS];
-        for (d, q) in q.iter().enumerate() {
-            for (i, s) in s.iter_mut().enumerate() {
-                *s = V::splat(*q).fma(V::load(keys.as_ptr().add(d * PAGE + i * LANES)), *s);
-            }
-        }
-        for (i, s) in s.iter().enumerate() {
-            s.mul(V::splat(job.scale)).store(p.as_mut_ptr().add(i * LANES));
-        }
-        p[n..].fill(f32::NEG_INFINITY);
-        let mut largest = V::splat(f32::NEG_INFINITY);
-        for i in 0..VECTORS {
-            largest = V::load(p.as_ptr().add(i * LANES)).max(largest);
-        }
-        let largest = largest.fold_max();
-        let m = if largest > state.m { largest } else { state.m };
-        let mut sum = V::splat(0.0);
-        for i in 0..VECTORS {
-            let e = exp_lanes(V::load(p.as_ptr().add(i * LANES)).add(V::splat(-m)));
-            e.store(p.as_mut_ptr().add(i * LANES));
-            sum = sum.add(e);
-        }
-        let c = exp(state.m - m);
-        *state = Softmax { m, z: state.z.mul_add(c, sum.fold_add()) };
-        accumulate::<V>(&p[..n], page.values(job.kv_head, q.len()), c, o);
-    }
-}
-
-/// o ← o · c + Σ p[i] · v[i], i increasing.
-///
-/// # Safety
-/// The instruction set of `V` must be available.
-#[inline(always)]
-unsafe fn accumulate<V: Lanes>(p: &[f32], v: &[f32], c: f32, o: &mut [f32]) {
-    const WIDE: usize = 4;
-    let d = o.len();
-    let mut at = 0;
-    // SAFETY: slices bound the partial accesses; the wide ones stay below `d` in each row of v, which has
-    // p.len() rows at least (checked); the caller vouches for the instruction set.
-    unsafe {
-        assert!(v.len() >= p.len() * d);
-        while at + WIDE * LANES <= d {
-            let mut sum: [V; WIDE] =
-                std::array::from_fn(|i| V::load(o.as_ptr().add(at + i * LANES)).mul(V::splat(c)));
-            for (row, p) in p.iter().enumerate() {
-                for (i, sum) in sum.iter_mut().enumerate() {
-                    *sum = V::splat(*p).fma(V::load(v.as_ptr().add(row * d + at + i * LANES)), *sum);
-                }
-            }
-            for (i, sum) in sum.iter().enumerate() {
-                sum.store(o.as_mut_ptr().add(at + i * LANES));
-            }
-            at += WIDE * LANES;
-        }
-        while at < d {
-            let mut sum = load_at::<V>(o, at).mul(V::splat(c));
-            for (row, p) in p.iter().enumerate() {
-                sum = V::splat(*p).fma(load_at::<V>(&v[row * d..(row + 1) * d], at), sum);
-            }
-            store_at(sum, o, at);
-            at += LANES;
-        }
     }
 }

@@ -1,9 +1,12 @@
-//! Every implementation against the reference level, cut at every place; the reference against f64; sharing.
+//! Every implementation against the reference level, cut at every place; the reference against f64; rounding;
+//! sharing.
 
+use super::cache::round_to_f16;
 use super::*;
 use crate::device::Mat;
 use crate::dispatch::Simd;
 use crate::testing::{Rng, assert_same_bits, on_every_simd};
+use tangelo_core::float::f16_to_f32;
 
 struct Case {
     q: Mat,
@@ -11,26 +14,33 @@ struct Case {
     v: Mat,
     kv_heads: usize,
     head_dim: usize,
+    kv_type: KvType,
 }
 
 impl Case {
-    fn new(rng: &mut Rng, l: usize, kv_heads: usize, per_kv: usize, head_dim: usize) -> Case {
+    fn new(rng: &mut Rng, l: usize, [kv_heads, per_kv, head_dim]: [usize; 3], kv_type: KvType) -> Case {
         let mut mat = |cols: usize| Mat::from_vec(l, cols, rng.uniform(l * cols, 2.0));
         let width = kv_heads * head_dim;
-        Case { q: mat(width * per_kv), k: mat(width), v: mat(width), kv_heads, head_dim }
+        Case { q: mat(width * per_kv), k: mat(width), v: mat(width), kv_heads, head_dim, kv_type }
+    }
+
+    fn cache(&self, rows: Range<usize>) -> KvCache {
+        let mut cache = KvCache::new(self.kv_heads, self.head_dim, self.kv_type);
+        cache.append(self.k.view().slice_rows(rows.clone()), self.v.view().slice_rows(rows));
+        cache
     }
 
     /// All rows, in calls that end at `cuts`.
     fn run(&self, cx: &Cx, cuts: &[usize]) -> Vec<f32> {
         let l = self.q.rows();
-        let mut cache = KvCache::new(self.kv_heads, self.head_dim);
+        let mut cache = self.cache(0..0);
         let mut out = Mat::from_vec(l, self.q.cols(), vec![f32::NAN; l * self.q.cols()]);
         let mut from = 0;
         for &to in cuts.iter().chain([&l]) {
             let rows = from..to;
             cache.append(self.k.view().slice_rows(rows.clone()), self.v.view().slice_rows(rows.clone()));
             let q = self.q.view().slice_rows(rows.clone());
-            attention(cx, q, &cache, &mut out.view_mut().slice_rows(rows));
+            attention(cx, q, [(0..q.rows(), &cache)], &mut out.view_mut().slice_rows(rows));
             from = to;
         }
         out.data().to_vec()
@@ -41,15 +51,68 @@ impl Case {
 fn any_cut_on_any_implementation_equals_the_reference() {
     let reference = Cx::new(1, Simd::Reference).expect("always available");
     on_every_simd(|cx, rng| {
-        for (l, kv_heads, per_kv, head_dim) in
-            [(1, 1, 1, 16), (5, 2, 2, 24), (70, 1, 5, 12), (130, 2, 17, 64), (66, 2, 5, 128), (9, 3, 1, 80)]
-        {
-            let case = Case::new(rng, l, kv_heads, per_kv, head_dim);
-            let want = case.run(&reference, &[]);
-            let one_by_one: Vec<usize> = (1..l).collect();
-            for cuts in [&[][..], &[l / 2], &[l / 3, l / 2], &one_by_one] {
-                let what = format!("{l} tokens, head {head_dim}, {} calls, {}", cuts.len() + 1, cx.simd());
-                assert_same_bits(&case.run(cx, cuts), &want, &what);
+        for (l, heads) in [
+            (1, [1, 1, 16]),
+            (5, [2, 2, 24]),
+            (70, [1, 5, 12]),
+            (130, [2, 17, 64]),
+            (66, [2, 5, 128]),
+            (9, [3, 1, 80]),
+            (200, [1, 3, 20]),
+        ] {
+            for kv_type in KvType::ALL {
+                let case = Case::new(rng, l, heads, kv_type);
+                let want = case.run(&reference, &[]);
+                let one_by_one: Vec<usize> = (1..l).collect();
+                for cuts in [&[][..], &[l / 2], &[l / 3, l / 2], &one_by_one] {
+                    let what =
+                        format!("{l} tokens, {heads:?} {kv_type}, {} calls, {}", cuts.len() + 1, cx.simd());
+                    assert_same_bits(&case.run(cx, cuts), &want, &what);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn later_positions_do_not_show() {
+    on_every_simd(|cx, rng| {
+        for kv_type in KvType::ALL {
+            let mut case = Case::new(rng, 40, [1, 3, 16], kv_type);
+            let want = case.run(cx, &[]);
+            for t in 20..40 {
+                case.k.row_mut(t).fill(f32::NAN);
+                case.v.row_mut(t).fill(f32::NAN);
+            }
+            let got = case.run(cx, &[]);
+            assert_same_bits(&got[..20 * 48], &want[..20 * 48], &format!("{kv_type} {}", cx.simd()));
+        }
+    });
+}
+
+#[test]
+fn a_batch_is_each_alone() {
+    on_every_simd(|cx, rng| {
+        // More sequences than one region takes, decoding and prefilling at positions of their own.
+        let parts: Vec<(usize, usize)> =
+            (0..40).map(|i| (i * 5 % 90, if i % 3 == 0 { 1 } else { i })).collect();
+        let l: usize = parts.iter().map(|(_, now)| now).sum();
+        let case = Case::new(rng, l.max(130), [2, 3, 16], KvType::F16);
+        let caches: Vec<KvCache> = parts.iter().map(|(before, now)| case.cache(0..before + now)).collect();
+        let mut ends = 0;
+        let mut rows = parts.iter().map(|(_, now)| {
+            ends += now;
+            ends - now..ends
+        });
+        let rows: Vec<Range<usize>> = rows.by_ref().collect();
+        let q = case.q.view().slice_rows(0..l);
+        let mut batch = cx.mat(l, case.q.cols());
+        attention(cx, q, rows.iter().cloned().zip(&caches), &mut batch.view_mut());
+        for (rows, cache) in rows.iter().zip(&caches) {
+            let mut alone = cx.mat(rows.len(), case.q.cols());
+            attention(cx, q.slice_rows(rows.clone()), [(0..rows.len(), cache)], &mut alone.view_mut());
+            for (i, row) in rows.clone().enumerate() {
+                assert_same_bits(batch.row(row), alone.row(i), &format!("row {row} {}", cx.simd()));
             }
         }
     });
@@ -58,41 +121,70 @@ fn any_cut_on_any_implementation_equals_the_reference() {
 #[test]
 fn reference_is_softmax_attention() {
     let (l, kv_heads, per_kv, head_dim) = (70, 2, 3, 8);
-    let case = Case::new(&mut Rng::new(8), l, kv_heads, per_kv, head_dim);
-    let got = case.run(&Cx::new(1, Simd::Reference).expect("always available"), &[]);
-    let wide = |x: &f32| f64::from(*x);
-    for t in [0, 1, 63, 64, 69] {
-        for head in 0..kv_heads * per_kv {
-            let column = |h: usize| h * head_dim..(h + 1) * head_dim;
-            let q = &case.q.row(t)[column(head)];
-            let score = |i: usize| {
-                let k = &case.k.row(i)[column(head / per_kv)];
-                let dot: f64 = q.iter().zip(k).map(|(q, k)| wide(q) * wide(k)).sum();
-                (dot / (head_dim as f64).sqrt()).exp()
-            };
-            let weights: Vec<f64> = (0..=t).map(score).collect();
-            let total: f64 = weights.iter().sum();
-            for d in 0..head_dim {
-                let value = |i: usize| wide(&case.v.row(i)[column(head / per_kv)][d]);
-                let want = (0..=t).map(|i| weights[i] * value(i)).sum::<f64>() / total;
-                let got = wide(&got[t * case.q.cols() + head * head_dim + d]);
-                assert!((got - want).abs() < 1e-5, "t {t} head {head} d {d}: {got} {want}");
+    for kv_type in KvType::ALL {
+        let case = Case::new(&mut Rng::new(8), l, [kv_heads, per_kv, head_dim], kv_type);
+        let got = case.run(&Cx::new(1, Simd::Reference).expect("always available"), &[]);
+        let wide = |x: &f32| f64::from(*x);
+        let cached = |x: &f32| match kv_type {
+            KvType::F32 => f64::from(*x),
+            KvType::F16 => f64::from(f16_to_f32(round_to_f16(*x))),
+        };
+        for t in [0, 1, 63, 64, 69] {
+            for head in 0..kv_heads * per_kv {
+                let column = |h: usize| h * head_dim..(h + 1) * head_dim;
+                let q = &case.q.row(t)[column(head)];
+                let score = |i: usize| {
+                    let k = &case.k.row(i)[column(head / per_kv)];
+                    let dot: f64 = q.iter().zip(k).map(|(q, k)| wide(q) * cached(k)).sum();
+                    (dot / (head_dim as f64).sqrt()).exp()
+                };
+                let weights: Vec<f64> = (0..=t).map(score).collect();
+                let total: f64 = weights.iter().sum();
+                for d in 0..head_dim {
+                    let value = |i: usize| cached(&case.v.row(i)[column(head / per_kv)][d]);
+                    let want = (0..=t).map(|i| weights[i] * value(i)).sum::<f64>() / total;
+                    let got = wide(&got[t * case.q.cols() + head * head_dim + d]);
+                    assert!((got - want).abs() < 1e-5, "{kv_type} t {t} head {head} d {d}: {got} {want}");
+                }
             }
         }
     }
 }
 
 #[test]
+fn f16_rounds_to_nearest_even_and_saturates() {
+    let max = 65504.0;
+    let large = [65519.0, 65520.0, 1e30, f32::INFINITY];
+    for x in large {
+        assert_eq!((f16_to_f32(round_to_f16(x)), f16_to_f32(round_to_f16(-x))), (max, -max));
+    }
+    assert!(f16_to_f32(round_to_f16(f32::NAN)).is_nan());
+    // Spacing 2 above 2048: the middle goes to the even neighbour.
+    let rounded = [2049.0, 2051.0, 2050.0].map(|x| f16_to_f32(round_to_f16(x)));
+    assert_eq!(rounded, [2048.0, 2052.0, 2050.0]);
+}
+
+#[test]
 fn copies_share_pages_and_do_not_disturb_each_other() {
-    let case = Case::new(&mut Rng::new(9), 100, 2, 1, 4);
-    let mut one = KvCache::new(2, 4);
-    one.append(case.k.view().slice_rows(0..70), case.v.view().slice_rows(0..70));
-    let (keys, values) = one.rows();
-    let mut two = one.clone();
-    two.append(case.v.view().slice_rows(70..100), case.k.view().slice_rows(70..100));
-    assert_eq!(one.rows(), (keys, values), "the original is as it was");
-    assert_eq!((one.len(), two.len()), (70, 100));
-    assert!(std::ptr::eq(one.page(0), two.page(0)), "full pages are shared");
-    one.append(case.k.view().slice_rows(70..100), case.v.view().slice_rows(70..100));
-    assert_eq!(one.rows(), (case.k.data().to_vec(), case.v.data().to_vec()));
+    for kv_type in KvType::ALL {
+        let case = Case::new(&mut Rng::new(9), 100, [2, 1, 20], kv_type);
+        let mut one = case.cache(0..70);
+        let before = one.elements();
+        let mut two = one.clone();
+        two.append(case.v.view().slice_rows(70..100), case.k.view().slice_rows(70..100));
+        assert_eq!(one.elements(), before, "the original is as it was");
+        assert_eq!((one.len(), two.len()), (70, 100));
+        assert_eq!(two.bytes(), 128 * 2 * 40 * kv_type.bytes(), "two pages of keys and values");
+        assert!(std::ptr::eq(one.page(0), two.page(0)), "full pages are shared");
+        one.append(case.k.view().slice_rows(70..100), case.v.view().slice_rows(70..100));
+        let (keys, values) = one.elements();
+        let plain = |x: &Mat| match kv_type {
+            KvType::F32 => KvElements::F32(x.data().to_vec()),
+            KvType::F16 => KvElements::F16(x.data().iter().map(|x| round_to_f16(*x)).collect()),
+        };
+        assert_eq!((&keys, &values), (&plain(&case.k), &plain(&case.v)), "in the order they were given");
+        let mut again = KvCache::new(2, 20, kv_type);
+        again.append_elements(&keys, &values);
+        assert_eq!(again.elements(), (keys, values));
+    }
 }

@@ -119,6 +119,36 @@ fn partial_loads_and_stores_touch_nothing_else() {
     });
 }
 
+type Widen = unsafe fn(src: &[u16; LANES], dst: &mut [f32; LANES]);
+
+over_lanes! { static WIDEN: Widen = widen(src: &[u16; LANES], dst: &mut [f32; LANES]), widen_plain }
+
+/// # Safety
+/// The instruction set of `V` must be available.
+#[inline(always)]
+unsafe fn widen<V: Lanes>(src: &[u16; LANES], dst: &mut [f32; LANES]) {
+    // SAFETY: the arrays hold sixteen elements; the caller vouches for the instruction set.
+    unsafe { V::load_f16(src.as_ptr()).store(dst.as_mut_ptr()) }
+}
+
+fn widen_plain(src: &[u16; LANES], dst: &mut [f32; LANES]) {
+    *dst = src.map(tangelo_core::float::f16_to_f32);
+}
+
+#[test]
+fn every_f16_widens_exactly() {
+    on_every_simd(|cx, _| {
+        for first in (0..=u16::MAX).step_by(LANES) {
+            let src = std::array::from_fn(|i| first + i as u16);
+            let (mut got, mut want) = ([0.0; LANES], [0.0; LANES]);
+            // SAFETY: `choose` returns what this machine can run.
+            unsafe { cx.choose(WIDEN)(&src, &mut got) };
+            widen_plain(&src, &mut want);
+            assert_same_bits(&got, &want, &format!("from {first:#x}, {}", cx.simd()));
+        }
+    });
+}
+
 #[test]
 fn the_list_is_sorted_best_first_and_ends_with_the_reference() {
     let levels: Vec<_> = ALL.iter().map(|i: &Impl<Kernel>| i.simd).collect();
