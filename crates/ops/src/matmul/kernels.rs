@@ -8,7 +8,8 @@ use crate::dispatch::{Impl, Simd};
 use crate::lanes::{LANES, Lanes};
 use crate::quant::*;
 use crate::quantise_rows::{BLOCK, Block, Part};
-use crate::words::{Words, unroll};
+use crate::words::{Codes, Words, unroll};
+use std::marker::PhantomData;
 use tangelo_core::DType;
 
 /// Sixteen rows over at most [`STEP`] elements, unpacked.
@@ -56,6 +57,28 @@ pub(super) fn kernels(dtype: DType) -> &'static [Impl<Kernels>] {
     for_formats!(pick)
 }
 
+/// Group `1` of the interleaved block at `0`.
+struct Stored<F>(*const u8, usize, PhantomData<F>);
+
+impl<W: Words, F: Interleaved> Codes<W> for Stored<F> {
+    #[inline(always)]
+    unsafe fn code(&self, j: usize) -> W {
+        // SAFETY: the caller vouches; the block is readable for as long as this is used.
+        unsafe { F::code(self.0, self.1, j) }
+    }
+}
+
+/// The codes of a group in a panel.
+struct Unpacked(*const u8);
+
+impl<W: Words> Codes<W> for Unpacked {
+    #[inline(always)]
+    unsafe fn code(&self, j: usize) -> W {
+        // SAFETY: as above.
+        unsafe { W::load(self.0.add(4 * j * LANES)) }
+    }
+}
+
 /// Repeats a block for every group `$g` of a block of `$format`, two at a time: which nibble a group has is then known
 /// at compile time. Unrolling all sixteen would gain nothing that shows and takes minutes to compile.
 macro_rules! for_groups {
@@ -86,7 +109,7 @@ unsafe fn direct<W: Words, F: Interleaved>(panel: *const u8, blocks: usize, x: *
             let x = x.add(b * len / BLOCK);
             for_groups!(F, g, {
                 let (x, part) = (x.add(g * group / BLOCK), Part::of(g * group, group));
-                let n = W::dots::<F, 1>(|j| F::code(block, g, j), x, part);
+                let n = W::dots::<F, 1>(Stored::<F>(block, g, PhantomData), x, part);
                 let min = if F::FORMAT.has_min { F::min::<W>(block, g) } else { W::Floats::splat(0.0) };
                 accumulate::<W, F, 1>(&mut s, n, F::scale::<W>(block, g), min, x, part);
             });
@@ -195,11 +218,14 @@ unsafe fn tile<W: Words, F: Interleaved, const M: usize>(
     let group = F::FORMAT.group;
     // SAFETY: groups lie inside the panel (len ≤ STEP) and the records are those the caller vouches for.
     unsafe {
-        let mut s: [W::Floats; M] = std::array::from_fn(|i| W::Floats::load(sums[i].as_ptr()));
+        let mut s = [W::Floats::splat(0.0); M];
+        for i in 0..M {
+            s[i] = W::Floats::load(sums[i].as_ptr());
+        }
         for g in 0..len / group {
             let (x, part) = (x.add(g * group / BLOCK * stride), Part::of(g * group, group));
             let q = panel.q.as_ptr().add(g * group * LANES);
-            let n = W::dots::<F, M>(|j| W::load(q.add(4 * j * LANES)), x, part);
+            let n = W::dots::<F, M>(Unpacked(q), x, part);
             let scale = W::Floats::load(panel.scale.as_ptr().add(g * LANES));
             let min = W::Floats::load(panel.min.as_ptr().add(g * LANES));
             accumulate::<W, F, M>(&mut s, n, scale, min, x, part);
@@ -271,6 +297,16 @@ fn table<F: Interleaved>() -> &'static [Impl<Kernels>] {
             Impl {
                 simd: Simd::Avx2,
                 run: instance!(crate::words::Ymm<crate::words::Maddubs>, "avx2,fma,f16c", F, 4, 2),
+            },
+            #[cfg(target_arch = "aarch64")]
+            Impl {
+                simd: Simd::I8mm,
+                run: instance!(crate::words::Quads<crate::words::Usdot>, "neon,dotprod,i8mm", F, 4, 2),
+            },
+            #[cfg(target_arch = "aarch64")]
+            Impl {
+                simd: Simd::Neon,
+                run: instance!(crate::words::Quads<crate::words::Sdot>, "neon,dotprod", F, 4, 2),
             },
         ]
     }

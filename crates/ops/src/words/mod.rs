@@ -5,11 +5,15 @@
 //! words, kernels multiply them with activations; both are written once over [`Words`], and an instruction set is
 //! one file here.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod ymm;
 #[cfg(target_arch = "x86_64")]
 mod zmm;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::{Quads, Sdot, Usdot};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use ymm::{Maddubs, Vnni, Ymm};
 #[cfg(target_arch = "x86_64")]
@@ -50,13 +54,24 @@ pub(crate) trait Words: Copy {
 
     /// For each of `M` tokens Σ (code − offset) · qx over one group, in sixteen rows, exactly.
     ///
-    /// `code(j)` is the word of codes 4j .. 4j + 4 of the group (unsigned, at most `F::FORMAT.q_max`), `x` the first of
-    /// `M` records that hold the group's activations as `part` of their 32.
+    /// `x` is the first of `M` records that hold the group's activations as `part` of their 32.
     unsafe fn dots<F: Interleaved, const M: usize>(
-        code: impl Fn(usize) -> Self,
+        codes: impl Codes<Self>,
         x: *const Block,
         part: Part,
     ) -> [Self; M];
+}
+
+/// The codes of a group, wherever they come from.
+///
+/// A trait and not a closure, because a closure is compiled without the caller's instruction set unless it is inlined,
+/// and only a function can insist on that.
+pub(crate) trait Codes<W> {
+    /// The word of codes 4j .. 4j + 4, unsigned, at most the format's `q_max`.
+    ///
+    /// # Safety
+    /// `j` must be inside the group; the instruction set of `W` must be available.
+    unsafe fn code(&self, j: usize) -> W;
 }
 
 /// Repeats a block with an index known at compile time: shift counts and addresses become constants even where the
@@ -70,6 +85,7 @@ pub(crate) use unroll;
 ///
 /// # Safety
 /// `x` must be readable, `at + 4 ≤ 32`.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) unsafe fn activations(x: *const Block, at: usize) -> i32 {
     // SAFETY: the record is readable and `at` inside its codes, as the caller vouches.

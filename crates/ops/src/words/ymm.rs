@@ -1,6 +1,6 @@
 //! Sixteen words as two AVX2 registers, and two ways to multiply bytes.
 
-use super::{Words, activations, unroll};
+use super::{Codes, Words, activations, unroll};
 use crate::lanes::Avx2;
 use crate::quant::Interleaved;
 use crate::quantise_rows::{Block, Part};
@@ -26,7 +26,7 @@ pub(crate) trait Products: Sized {
     /// # Safety
     /// As there.
     unsafe fn dots<F: Interleaved, const M: usize>(
-        code: impl Fn(usize) -> Ymm<Self>,
+        codes: impl Codes<Ymm<Self>>,
         x: *const Block,
         part: Part,
     ) -> [Ymm<Self>; M];
@@ -40,9 +40,14 @@ pub(crate) struct Vnni;
 
 /// The same operation on both halves.
 macro_rules! both {
-    ($a:expr, $op:expr) => {{
-        let (a, op) = ($a, $op);
-        Ymm(op(a.0), op(a.1), PhantomData)
+    ($words:expr, $half:ident => $op:expr) => {{
+        let Ymm(first, second, _) = $words;
+        let first = {
+            let $half = first;
+            $op
+        };
+        let $half = second;
+        Ymm(first, $op, PhantomData)
     }};
 }
 
@@ -66,7 +71,7 @@ impl<D: Products> Words for Ymm<D> {
 
     #[inline(always)]
     unsafe fn and(self, mask: u32) -> Self {
-        unsafe { both!(self, |a| _mm256_and_si256(a, _mm256_set1_epi32(mask as i32))) }
+        unsafe { both!(self, a => _mm256_and_si256(a, _mm256_set1_epi32(mask as i32))) }
     }
 
     #[inline(always)]
@@ -76,29 +81,29 @@ impl<D: Products> Words for Ymm<D> {
 
     #[inline(always)]
     unsafe fn xor(self, mask: u32) -> Self {
-        unsafe { both!(self, |a| _mm256_xor_si256(a, _mm256_set1_epi32(mask as i32))) }
+        unsafe { both!(self, a => _mm256_xor_si256(a, _mm256_set1_epi32(mask as i32))) }
     }
 
     #[inline(always)]
     unsafe fn shift_left(self, n: usize) -> Self {
-        unsafe { both!(self, |a| _mm256_sll_epi32(a, _mm_cvtsi32_si128(n as i32))) }
+        unsafe { both!(self, a => _mm256_sll_epi32(a, _mm_cvtsi32_si128(n as i32))) }
     }
 
     #[inline(always)]
     unsafe fn shift_right(self, n: usize) -> Self {
-        unsafe { both!(self, |a| _mm256_srl_epi32(a, _mm_cvtsi32_si128(n as i32))) }
+        unsafe { both!(self, a => _mm256_srl_epi32(a, _mm_cvtsi32_si128(n as i32))) }
     }
 
     #[inline(always)]
     unsafe fn shift_right_signed(self, n: usize) -> Self {
-        unsafe { both!(self, |a| _mm256_sra_epi32(a, _mm_cvtsi32_si128(n as i32))) }
+        unsafe { both!(self, a => _mm256_sra_epi32(a, _mm_cvtsi32_si128(n as i32))) }
     }
 
     #[inline(always)]
     unsafe fn lookup(self, table: &[u8; 16]) -> Self {
         unsafe {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
-            both!(self, |a| _mm256_shuffle_epi8(table, a))
+            both!(self, a => _mm256_shuffle_epi8(table, a))
         }
     }
 
@@ -109,26 +114,38 @@ impl<D: Products> Words for Ymm<D> {
 
     #[inline(always)]
     unsafe fn dots<F: Interleaved, const M: usize>(
-        code: impl Fn(usize) -> Self,
+        codes: impl Codes<Self>,
         x: *const Block,
         part: Part,
     ) -> [Self; M] {
-        unsafe { D::dots::<F, M>(code, x, part) }
+        unsafe { D::dots::<F, M>(codes, x, part) }
     }
 }
 
 impl Products for Maddubs {
     #[inline(always)]
     unsafe fn dots<F: Interleaved, const M: usize>(
-        code: impl Fn(usize) -> Ymm<Self>,
+        codes: impl Codes<Ymm<Self>>,
         x: *const Block,
         part: Part,
     ) -> [Ymm<Self>; M] {
         // SAFETY: the caller vouches.
         unsafe {
-            if F::FORMAT.q_max <= 63 { narrow::<F, M>(code, x, part) } else { wide::<F, M>(code, x, part) }
+            if F::FORMAT.q_max <= 63 { narrow::<F, M>(codes, x, part) } else { wide::<F, M>(codes, x, part) }
         }
     }
+}
+
+/// Makes the compiler have `v` in a register here. Without it the sums of one token after the other are computed, and
+/// what the tokens share is loaded anew for each; with it tokens take turns and share.
+///
+/// # Safety
+/// AVX2 must be available.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn keep(v: &mut __m256i) {
+    // SAFETY: the text is empty.
+    unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) * v, options(nomem, nostack, preserves_flags)) }
 }
 
 /// What is subtracted from codes so that a whole group adds up in 16 bits: an accumulator takes half of the group's
@@ -144,7 +161,7 @@ const fn centre(q_max: u8, group: usize) -> u32 {
 /// As [`Words::dots`].
 #[inline(always)]
 unsafe fn narrow<F: Interleaved, const M: usize>(
-    code: impl Fn(usize) -> Ymm<Maddubs>,
+    codes: impl Codes<Ymm<Maddubs>>,
     x: *const Block,
     part: Part,
 ) -> [Ymm<Maddubs>; M] {
@@ -155,29 +172,36 @@ unsafe fn narrow<F: Interleaved, const M: usize>(
         let mut pairs = [[_mm256_setzero_si256(); 2]; M];
         unroll!(j in [0 1 2 3 4 5 6 7] {
             if 4 * j < group {
-                let w = code(j);
+                let w = codes.code(j);
                 for i in 0..M {
                     let x = _mm256_set1_epi32(activations(x.add(i), part.first() + 4 * j));
                     pairs[i][0] = _mm256_add_epi16(pairs[i][0], _mm256_maddubs_epi16(w.0, x));
                     pairs[i][1] = _mm256_add_epi16(pairs[i][1], _mm256_maddubs_epi16(w.1, x));
+                    if M > 1 {
+                        keep(&mut pairs[i][0]);
+                        keep(&mut pairs[i][1]);
+                    }
                 }
             }
         });
-        std::array::from_fn(|i| {
+        let mut n = [Ymm(_mm256_setzero_si256(), _mm256_setzero_si256(), PhantomData); M];
+        for i in 0..M {
             let block = &*x.add(i);
-            let mut n = pairs[i];
+            let [mut low, mut high] = pairs[i];
             if centre > 0 {
                 let sums = _mm256_set1_epi32(block.pairs[part as usize]);
                 let sums = _mm256_sll_epi16(sums, _mm_cvtsi32_si128(centre.trailing_zeros() as i32));
-                n = n.map(|n| _mm256_sub_epi16(n, sums));
+                (low, high) = (_mm256_sub_epi16(low, sums), _mm256_sub_epi16(high, sums));
             }
-            n = n.map(|n| _mm256_madd_epi16(n, _mm256_set1_epi16(1)));
+            let ones = _mm256_set1_epi16(1);
+            (low, high) = (_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones));
             if centre as i32 != offset {
                 let rest = _mm256_set1_epi32((centre as i32 - offset) * block.sum[part as usize]);
-                n = n.map(|n| _mm256_add_epi32(n, rest));
+                (low, high) = (_mm256_add_epi32(low, rest), _mm256_add_epi32(high, rest));
             }
-            Ymm(n[0], n[1], PhantomData)
-        })
+            n[i] = Ymm(low, high, PhantomData);
+        }
+        n
     }
 }
 
@@ -187,47 +211,49 @@ unsafe fn narrow<F: Interleaved, const M: usize>(
 /// As [`Words::dots`].
 #[inline(always)]
 unsafe fn wide<F: Interleaved, const M: usize>(
-    code: impl Fn(usize) -> Ymm<Maddubs>,
+    codes: impl Codes<Ymm<Maddubs>>,
     x: *const Block,
     part: Part,
 ) -> [Ymm<Maddubs>; M] {
     assert!(F::FORMAT.offset == 128, "{} has 8-bit codes with another offset", F::FORMAT.dtype);
     // SAFETY: the caller vouches.
     unsafe {
-        let mut n = [[_mm256_setzero_si256(); 2]; M];
+        let mut n = [Ymm(_mm256_setzero_si256(), _mm256_setzero_si256(), PhantomData); M];
         unroll!(j in [0 1 2 3 4 5 6 7] {
             if 4 * j < F::FORMAT.group {
-                let w = code(j).xor(0x8080_8080);
-                let w = [w.0, w.1].map(|w| (w, _mm256_abs_epi8(w)));
+                let signed = codes.code(j).xor(0x8080_8080);
+                let magnitude: Ymm<Maddubs> = both!(signed, w => _mm256_abs_epi8(w));
+                let ones = _mm256_set1_epi16(1);
                 for i in 0..M {
                     let x = _mm256_set1_epi32(activations(x.add(i), part.first() + 4 * j));
-                    for (n, (signed, magnitude)) in n[i].iter_mut().zip(w) {
-                        let pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x, signed));
-                        *n = _mm256_add_epi32(*n, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-                    }
+                    let low = _mm256_maddubs_epi16(magnitude.0, _mm256_sign_epi8(x, signed.0));
+                    let high = _mm256_maddubs_epi16(magnitude.1, _mm256_sign_epi8(x, signed.1));
+                    n[i].0 = _mm256_add_epi32(n[i].0, _mm256_madd_epi16(low, ones));
+                    n[i].1 = _mm256_add_epi32(n[i].1, _mm256_madd_epi16(high, ones));
                 }
             }
         });
-        n.map(|n| Ymm(n[0], n[1], PhantomData))
+        n
     }
 }
 
 impl Products for Vnni {
     #[inline(always)]
     unsafe fn dots<F: Interleaved, const M: usize>(
-        code: impl Fn(usize) -> Ymm<Self>,
+        codes: impl Codes<Ymm<Self>>,
         x: *const Block,
         part: Part,
     ) -> [Ymm<Self>; M] {
         // SAFETY: the caller vouches.
         unsafe {
-            let mut n = std::array::from_fn(|i| {
-                let rest = -i32::from(F::FORMAT.offset) * (&*x.add(i)).sum[part as usize];
-                Ymm(_mm256_set1_epi32(rest), _mm256_set1_epi32(rest), PhantomData)
-            });
+            let mut n = [Ymm(_mm256_setzero_si256(), _mm256_setzero_si256(), PhantomData); M];
+            for i in 0..M {
+                let rest = _mm256_set1_epi32(-i32::from(F::FORMAT.offset) * (&*x.add(i)).sum[part as usize]);
+                n[i] = Ymm(rest, rest, PhantomData);
+            }
             unroll!(j in [0 1 2 3 4 5 6 7] {
                 if 4 * j < F::FORMAT.group {
-                    let w = code(j);
+                    let w = codes.code(j);
                     for i in 0..M {
                         let x = _mm256_set1_epi32(activations(x.add(i), part.first() + 4 * j));
                         n[i].0 = _mm256_dpbusd_avx_epi32(n[i].0, w.0, x);

@@ -1,6 +1,6 @@
 //! Sixteen words as one AVX-512 register; `vpdpbusd` adds four products of any codes in 32 bits.
 
-use super::{Words, activations, unroll};
+use super::{Codes, Words, activations, unroll};
 use crate::lanes::Avx512;
 use crate::quant::Interleaved;
 use crate::quantise_rows::{Block, Part};
@@ -70,32 +70,29 @@ impl Words for Zmm {
 
     #[inline(always)]
     unsafe fn dots<F: Interleaved, const M: usize>(
-        code: impl Fn(usize) -> Self,
+        codes: impl Codes<Self>,
         x: *const Block,
         part: Part,
     ) -> [Self; M] {
         unsafe {
-            let shift = F::FORMAT.offset.trailing_zeros() % 8;
-            let mut n: [__m512i; M] = std::array::from_fn(|i| {
-                if F::FORMAT.offset == 0 {
-                    return _mm512_setzero_si512();
+            let mut n = [Zmm(_mm512_setzero_si512()); M];
+            if F::FORMAT.offset > 0 {
+                for i in 0..M {
+                    let sum = Zmm(_mm512_set1_epi32((&*x.add(i)).sum[part as usize]));
+                    let shifted = sum.shift_left(F::FORMAT.offset.trailing_zeros() as usize);
+                    n[i].0 = _mm512_sub_epi32(n[i].0, shifted.0);
                 }
-                let sum = _mm512_set1_epi32((&*x.add(i)).sum[part as usize]);
-                _mm512_sub_epi32(
-                    _mm512_setzero_si512(),
-                    _mm512_sll_epi32(sum, _mm_cvtsi32_si128(shift as i32)),
-                )
-            });
+            }
             unroll!(j in [0 1 2 3 4 5 6 7] {
                 if 4 * j < F::FORMAT.group {
-                    let w = code(j).0;
+                    let w = codes.code(j).0;
                     for i in 0..M {
                         let x = _mm512_set1_epi32(activations(x.add(i), part.first() + 4 * j));
-                        n[i] = _mm512_dpbusd_epi32(n[i], w, x);
+                        n[i].0 = _mm512_dpbusd_epi32(n[i].0, w, x);
                     }
                 }
             });
-            n.map(Zmm)
+            n
         }
     }
 }
