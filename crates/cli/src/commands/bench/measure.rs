@@ -251,9 +251,9 @@ mod tests {
         Cx::new(threads, Simd::best()).expect("the best level is available")
     }
 
-    fn tiny(_: &Cx) -> Model {
+    fn tiny(cx: &Cx) -> Model {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny");
-        Model::load(&Checkpoint::open(&path).expect("a fixture")).expect("it fits its configuration")
+        Model::load(cx, &Checkpoint::open(&path).expect("a fixture")).expect("it fits its configuration")
     }
 
     fn plan() -> Plan {

@@ -142,7 +142,7 @@ fn measure(name: &str, plan: Plan, cx: &Cx, peer: Option<&Peer>) -> Result<Repor
     let path = hub::resolve(name)?;
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
-    let model = Model::load(&checkpoint)?;
+    let model = Model::load(cx, &checkpoint)?;
     let load_s = start.elapsed().as_secs_f64();
     plan.check(&model, available_bytes())?;
 
