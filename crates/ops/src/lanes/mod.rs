@@ -57,7 +57,12 @@ pub(crate) trait Lanes: Copy {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             _mm_prefetch::<_MM_HINT_T0>(src.cast());
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: a prefetch cannot fault and changes nothing that can be seen.
+        unsafe {
+            std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) src, options(readonly, nostack, preserves_flags));
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let _ = src;
     }
     /// Writes 16 elements.

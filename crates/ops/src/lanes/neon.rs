@@ -5,10 +5,11 @@
 
 use super::{LANES, Lanes};
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 /// Lanes 0-3, 4-7, 8-11 and 12-15.
 #[derive(Clone, Copy)]
-pub(crate) struct Neon([float32x4_t; 4]);
+pub(crate) struct Neon(pub(crate) [float32x4_t; 4]);
 
 #[inline(always)]
 fn map(x: Neon, f: impl Fn(float32x4_t) -> float32x4_t) -> Neon {
@@ -59,6 +60,21 @@ fn scale_pow2(x: float32x4_t, n: float32x4_t) -> float32x4_t {
     }
 }
 
+/// Four binary16 numbers. Assembly, because Rust's type for them is newer than the compilers this crate supports.
+///
+/// # Safety
+/// `src` must be readable for four elements.
+#[inline(always)]
+unsafe fn widen(src: *const u16) -> float32x4_t {
+    let wide: float32x4_t;
+    // SAFETY: the caller vouches for the elements; the instruction is part of NEON and works on registers only.
+    unsafe {
+        let half = vld1_u16(src);
+        asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) half, options(pure, nomem, nostack, preserves_flags));
+    }
+    wide
+}
+
 // SAFETY of all bodies: NEON is always there; the trait's callers vouch for the pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Lanes for Neon {
@@ -72,6 +88,11 @@ impl Lanes for Neon {
         unsafe {
             Neon([vld1q_f32(src), vld1q_f32(src.add(4)), vld1q_f32(src.add(8)), vld1q_f32(src.add(12))])
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(src: *const u16) -> Self {
+        unsafe { Neon([widen(src), widen(src.add(4)), widen(src.add(8)), widen(src.add(12))]) }
     }
 
     #[inline(always)]
