@@ -61,6 +61,11 @@ impl History {
         self.repetition == 1.0 && self.presence == 0.0 && self.frequency == 0.0
     }
 
+    /// Whether [`History::apply`] changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
     /// Takes note of the next token.
     pub fn push(&mut self, token: TokenId, origin: Origin) {
         if self.is_idle() {

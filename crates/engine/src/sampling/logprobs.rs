@@ -3,45 +3,43 @@
 use tangelo_core::TokenId;
 
 use super::exp::exp;
-use super::filters::largest_first;
+use super::filters::{best, token};
+use super::peaks::Peaks;
+use super::sum;
 
 /// What the model thought of a token and of the alternatives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logprobs {
     /// Natural logarithm of the chosen token's probability.
     pub chosen: f32,
-    /// The most probable tokens and their log-probabilities, best first, equals by id.
+    /// The most probable tokens that are possible at all and their log-probabilities, best first, equals by id.
     pub top: Vec<(TokenId, f32)>,
 }
 
 impl Logprobs {
-    /// For the logits (vocabulary) from which `token` was chosen, with the `alternatives` best tokens. The sum of
-    /// exponentials is in f64, in the order of ids.
-    pub(crate) fn new(logits: &[f32], token: TokenId, alternatives: usize) -> Logprobs {
-        let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let sum: f64 = logits.iter().map(|&logit| exp(f64::from(logit) - largest)).sum();
-        let normaliser = largest + sum.ln();
-        let logprob = |token: TokenId| {
-            let logit = logits.get(token as usize).copied().unwrap_or(f32::NEG_INFINITY);
-            (f64::from(logit) - normaliser) as f32
-        };
-        let best = best(logits, alternatives);
-        Logprobs { chosen: logprob(token), top: best.into_iter().map(|t| (t, logprob(t))).collect() }
+    /// For the logits (vocabulary) from which `chosen` was chosen, with the `alternatives` best tokens. The sum of
+    /// exponentials is in f64, in a fixed order (`sum.rs`).
+    pub(crate) fn new(logits: &[f32], chosen: TokenId, alternatives: usize) -> Logprobs {
+        let mut peaks = Peaks::default();
+        peaks.scan(logits);
+        let largest = f64::from(peaks.largest());
+        let mut total = 0.0;
+        for logits in logits.chunks(sum::BLOCK) {
+            let mut weights = [0.0; sum::BLOCK];
+            for (weight, &logit) in weights.iter_mut().zip(logits) {
+                *weight = exp(f64::from(logit) - largest);
+            }
+            total += sum::block(&weights);
+        }
+        let normaliser = largest + total.ln();
+        let logprob = |logit: f32| (f64::from(logit) - normaliser) as f32;
+        let mut found = Vec::new();
+        if alternatives > 0 {
+            best(&mut peaks, logits, alternatives, &mut found);
+        }
+        let chosen = logits.get(chosen as usize).copied().unwrap_or(f32::NEG_INFINITY);
+        let top =
+            found.into_iter().map(|rank| (token(rank), logprob(logits[token(rank) as usize]))).collect();
+        Logprobs { chosen: logprob(chosen), top }
     }
-}
-
-/// The `n` tokens with the largest logits, best first, equals by id.
-fn best(logits: &[f32], n: usize) -> Vec<TokenId> {
-    let by_logit =
-        |a: &TokenId, b: &TokenId| largest_first(logits[*a as usize], logits[*b as usize]).then(a.cmp(b));
-    if n == 0 {
-        return Vec::new();
-    }
-    let mut tokens: Vec<TokenId> = (0..).take(logits.len()).collect();
-    if n < tokens.len() {
-        tokens.select_nth_unstable_by(n, by_logit);
-        tokens.truncate(n);
-    }
-    tokens.sort_unstable_by(by_logit);
-    tokens
 }

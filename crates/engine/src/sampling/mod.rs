@@ -13,7 +13,7 @@
 //!
 //! Log-probabilities are those of the model: the log-softmax of the logits as they came, before step 1.
 //!
-//! All arithmetic is the program's own (`exp.rs`, sums are in f64 in a fixed order, the
+//! All arithmetic is the program's own (`exp.rs`, sums are in f64 in a fixed order, `sum.rs`, the
 //! generator is xoshiro256++, `random.rs`), so one seed gives one answer on every machine that computes the same logits.
 
 mod exp;
@@ -21,8 +21,10 @@ mod filters;
 mod history;
 mod logprobs;
 mod params;
+mod peaks;
 mod random;
 mod sampler;
+mod sum;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,7 @@ use super::filters::Candidates;
 use super::history::{History, Origin};
 use super::logprobs::Logprobs;
 use super::params::SamplingParams;
+use super::peaks::Peaks;
 use super::random::Random;
 use crate::error::{Error, Result};
 
@@ -26,6 +27,7 @@ pub struct Sampler {
     random: Random,
     /// Logits after penalties and bias, and what is left of them; kept for their memory.
     changed: Vec<f32>,
+    peaks: Peaks,
     candidates: Candidates,
 }
 
@@ -39,7 +41,8 @@ impl Sampler {
         let mut history = History::new(&params);
         prompt.iter().for_each(|&token| history.push(token, Origin::Prompt));
         let random = Random::new(params.seed);
-        Ok(Sampler { params, history, random, changed: Vec::new(), candidates: Candidates::default() })
+        let (changed, peaks, candidates) = (Vec::new(), Peaks::default(), Candidates::default());
+        Ok(Sampler { params, history, random, changed, peaks, candidates })
     }
 
     /// The parameters.
@@ -53,7 +56,27 @@ impl Sampler {
     /// # Errors
     /// [`Error::NotFinite`] for NaN or +∞ among the logits, [`Error::NoCandidates`] if all are -∞.
     pub fn sample(&mut self, logits: &[f32]) -> Result<Sampled> {
-        check_finite(logits)?;
+        scan(&mut self.peaks, logits)?;
+        let is_changed = self.change(logits)?;
+        let changed = if is_changed { &self.changed } else { logits };
+        let token = match self.peaks.best(changed) {
+            Some(best) if self.params.temperature == 0.0 => Some(best),
+            Some(_) => {
+                self.candidates.select(&self.params, changed, &mut self.peaks);
+                self.candidates.at(self.random.next_f64())
+            }
+            None => None,
+        };
+        let token = token.ok_or(Error::NoCandidates)?;
+        Ok(Sampled { token, logprobs: self.logprobs(logits, token) })
+    }
+
+    /// Puts the logits after penalties and bias into `changed`, and their maxima into `peaks`; false if they are the
+    /// same as before and `changed` is left alone.
+    fn change(&mut self, logits: &[f32]) -> Result<bool> {
+        if self.history.is_empty() && self.params.logit_bias.is_empty() {
+            return Ok(false);
+        }
         self.changed.clear();
         self.changed.extend_from_slice(logits);
         self.history.apply(&mut self.changed);
@@ -63,10 +86,8 @@ impl Sampler {
             }
         }
         // A penalty or bias near the end of the range may have overflowed.
-        check_finite(&self.changed)?;
-        let token = if self.params.temperature == 0.0 { greedy(&self.changed) } else { self.draw() };
-        let token = token.ok_or(Error::NoCandidates)?;
-        Ok(Sampled { token, logprobs: self.logprobs(logits, token) })
+        scan(&mut self.peaks, &self.changed)?;
+        Ok(true)
     }
 
     /// Log-probabilities of `token` under `logits` (vocabulary), if the parameters ask for them.
@@ -78,33 +99,14 @@ impl Sampler {
     pub fn accept(&mut self, token: TokenId) {
         self.history.push(token, Origin::Answer);
     }
-
-    fn draw(&mut self) -> Option<TokenId> {
-        self.candidates.fill(&self.changed, self.params.temperature);
-        if let Some(k) = self.params.top_k {
-            self.candidates.top_k(k);
-        }
-        self.candidates.top_p(self.params.top_p);
-        self.candidates.min_p(self.params.min_p);
-        self.candidates.at(self.random.next_f64()).map(|c| c.token)
-    }
 }
 
-/// The token with the largest logit, the smallest id among equals; `None` if all are -∞.
-fn greedy(logits: &[f32]) -> Option<TokenId> {
-    let mut best = None;
-    let mut largest = f32::NEG_INFINITY;
-    for (token, &logit) in (0..).zip(logits) {
-        if logit > largest {
-            (best, largest) = (Some(token), logit);
-        }
+/// Finds the maxima of `logits`. -∞ is a forbidden token and fine.
+fn scan(peaks: &mut Peaks, logits: &[f32]) -> Result<()> {
+    if peaks.scan(logits) {
+        return Ok(());
     }
-    best
-}
-
-/// -∞ is a forbidden token and fine.
-fn check_finite(logits: &[f32]) -> Result<()> {
-    match (0..).zip(logits).find(|(_, l)| l.is_nan() || **l == f32::INFINITY) {
+    match (0..).zip(logits).find(|(_, logit)| logit.is_nan() || **logit == f32::INFINITY) {
         Some((token, &value)) => Err(Error::NotFinite { token, value }),
         None => Ok(()),
     }

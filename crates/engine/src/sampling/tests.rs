@@ -7,14 +7,10 @@ use std::collections::BTreeMap;
 
 /// Tokens that can come out of `logits`.
 fn support(params: &SamplingParams, logits: &[f32]) -> Vec<u32> {
-    let mut candidates = Candidates::default();
-    candidates.fill(logits, params.temperature);
-    if let Some(k) = params.top_k {
-        candidates.top_k(k);
-    }
-    candidates.top_p(params.top_p);
-    candidates.min_p(params.min_p);
-    let mut tokens: Vec<u32> = candidates.list.iter().map(|c| c.token).collect();
+    let (mut candidates, mut peaks) = (Candidates::default(), peaks::Peaks::default());
+    assert!(peaks.scan(logits));
+    candidates.select(params, logits, &mut peaks);
+    let mut tokens = candidates.tokens.clone();
     tokens.sort_unstable();
     tokens
 }
@@ -277,4 +273,13 @@ fn parameters_outside_their_range_are_refused_by_name() {
     SamplingParams { logit_bias: BTreeMap::from([(9, f32::NEG_INFINITY)]), ..Default::default() }
         .check(10)
         .unwrap();
+}
+
+#[test]
+fn ranks_order_like_logits_and_then_ids() {
+    let logits = [f32::MIN, -2.0, -1.5, -f32::MIN_POSITIVE, -0.0, 0.0, 1e-30, 1.5, 2.0, f32::MAX];
+    let (mut candidates, mut peaks) = (Candidates::default(), peaks::Peaks::default());
+    assert!(peaks.scan(&logits));
+    candidates.select(&SamplingParams { top_k: Some(9), ..Default::default() }, &logits, &mut peaks);
+    assert_eq!(candidates.tokens, [9, 8, 7, 6, 4, 5, 3, 2, 1]);
 }
