@@ -74,19 +74,16 @@ impl Mamba2 {
         let dt = zxBCdt.view().slice_cols(2 * i + 2 * gn..zxBCdt.cols()); // (l, h)
         let mut xBC = cx.mat(l, i + 2 * gn);
         let mut y = cx.mat(l, i);
-        for (rows, state) in batch.mamba(layer) {
-            let mut out = xBC.view_mut();
-            let out = &mut out.slice_rows(rows.clone());
-            causal_conv_silu(cx, xBC_in.slice_rows(rows.clone()), &self.conv1d, &mut state.conv, out);
-            let xBC = xBC.view().slice_rows(rows.clone());
-            let input = SsdInput {
-                x: xBC.slice_cols(0..i),               // (l, h·p)
-                B: xBC.slice_cols(i..i + gn),          // (l, g·n)
-                C: xBC.slice_cols(i + gn..i + 2 * gn), // (l, g·n)
-                dt: dt.slice_rows(rows.clone()),       // (l, h)
-            };
-            ssd(cx, &self.ssd, input, &mut state.ssm, &mut y.view_mut().slice_rows(rows));
-        }
+        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.conv[..]));
+        causal_conv_silu(cx, xBC_in, &self.conv1d, states, &mut xBC.view_mut());
+        let input = SsdInput {
+            x: xBC.view().slice_cols(0..i),               // (l, h·p)
+            B: xBC.view().slice_cols(i..i + gn),          // (l, g·n)
+            C: xBC.view().slice_cols(i + gn..i + 2 * gn), // (l, g·n)
+            dt,                                           // (l, h)
+        };
+        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.ssm[..]));
+        ssd(cx, &self.ssd, input, states, &mut y.view_mut());
         let y = rms_norm_gated(cx, y.view(), z, &self.norm, self.config.num_groups, self.eps); // (l, i)
         self.out_proj.apply(cx, y.view())
     }

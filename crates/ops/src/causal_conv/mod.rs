@@ -15,6 +15,8 @@ mod tests;
 use crate::device::{Cx, SharedRows, View, ViewMut};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 use crate::math::silu_lanes;
+use crate::sequences::run_sequences;
+use std::ops::Range;
 
 /// Weights of one convolution over `channels` channels.
 #[derive(Clone, Debug)]
@@ -37,8 +39,8 @@ impl Conv {
     }
 }
 
-/// The channels `from .. from + out.len()` of token `t`. `history` holds the k rows the taps meet, as slices of
-/// all channels.
+/// The channels `from .. from + out.len()` of one token. `history` holds these channels of the k inputs that the taps
+/// meet.
 type Kernel = unsafe fn(conv: &Conv, history: &[&[f32]], from: usize, out: &mut [f32]);
 
 over_lanes! {
@@ -53,57 +55,87 @@ const CHANNELS_PER_PART: usize = 1024;
 /// Widest convolution (`tangelo_core::limits::CONV_KERNEL_MAX`), so that a token's history fits on the stack.
 const TAPS_MAX: usize = tangelo_core::limits::CONV_KERNEL_MAX;
 
-/// Convolves the rows of `x` (one sequence, in order), applies silu, and advances `state`.
+/// Convolves the rows of each sequence, in order, and applies silu. A sequence is a range of rows of `x` and `out` with
+/// its state, which is advanced.
 ///
 /// # Shapes
-/// `x` (l, c), `state` (k − 1, c), `out` (l, c).
+/// `x` (l, c), a state (k − 1, c), `out` (l, c).
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn causal_conv_silu(cx: &Cx, x: View<'_>, conv: &Conv, state: &mut [f32], out: &mut ViewMut<'_>) {
-    let (l, c, k) = (x.rows(), conv.channels(), conv.taps());
-    assert!(x.cols() == c && out.cols() == c && out.rows() == l, "causal_conv_silu: x and out");
-    assert!(state.len() == (k - 1) * c && conv.weight.len() == k * c, "causal_conv_silu: state and taps");
-    assert!(k <= TAPS_MAX, "causal_conv_silu: {k} taps, at most {TAPS_MAX}");
-    let shared = out.share();
-    let past = &*state;
-    cx.run_ranges(c, CHANNELS_PER_PART, &|channels| {
-        let mut history: [&[f32]; TAPS_MAX] = [&[]; TAPS_MAX];
-        for t in 0..l {
-            for j in 0..k {
-                history[j] = input(past, x, c, k, t + j);
-            }
-            run(cx, conv, &history[..k], &shared, t, channels.clone());
-        }
-    });
-    advance(x, state, c, k);
-}
-
-fn run(
+pub fn causal_conv_silu<'a>(
     cx: &Cx,
+    x: View<'_>,
     conv: &Conv,
-    history: &[&[f32]],
-    out: &SharedRows<'_>,
-    t: usize,
-    channels: std::ops::Range<usize>,
+    sequences: impl IntoIterator<Item = (Range<usize>, &'a mut [f32])>,
+    out: &mut ViewMut<'_>,
 ) {
-    let kernel = cx.choose(IMPLS);
-    // SAFETY: each range of channels belongs to one part; `choose` returns what this machine can run.
-    unsafe { kernel(conv, history, channels.start, out.part(t, channels)) }
+    let (c, k) = (conv.channels(), conv.taps());
+    assert!(x.cols() == c && out.cols() == c && out.rows() == x.rows(), "causal_conv_silu: x and out");
+    assert!(conv.weight.len() == k * c, "causal_conv_silu: {k} taps of {c} channels");
+    assert!(k <= TAPS_MAX, "causal_conv_silu: {k} taps, at most {TAPS_MAX}");
+    let (out, kernel) = (out.share(), cx.choose(IMPLS));
+    let sequences = sequences.into_iter().map(|(rows, state)| {
+        assert!(state.len() == (k - 1) * c, "causal_conv_silu: a state of {} numbers", state.len());
+        (rows.start, Inputs { x: x.slice_rows(rows), state: SharedRows::new(state, c) })
+    });
+    let num_parts = c.div_ceil(CHANNELS_PER_PART);
+    run_sequences(
+        cx,
+        sequences,
+        |_| num_parts,
+        |(first_row, inputs), part| {
+            let channels = part * CHANNELS_PER_PART..c.min((part + 1) * CHANNELS_PER_PART);
+            // SAFETY: each range of channels of a sequence belongs to one part; `choose` returns what this machine can
+            // run.
+            unsafe {
+                for t in 0..inputs.x.rows() {
+                    let mut history: [&[f32]; TAPS_MAX] = [&[]; TAPS_MAX];
+                    for (j, input) in history[..k].iter_mut().enumerate() {
+                        *input = inputs.get(t + j, k, channels.clone());
+                    }
+                    let out = out.part(first_row + t, channels.clone());
+                    kernel(conv, &history[..k], channels.start, out);
+                }
+                inputs.advance(k, channels);
+            }
+        },
+    );
 }
 
-/// Row `at` of the state followed by the rows of `x`.
-fn input<'a>(state: &'a [f32], x: View<'a>, c: usize, k: usize, at: usize) -> &'a [f32] {
-    if at < k - 1 { &state[at * c..(at + 1) * c] } else { x.row(at - (k - 1)) }
+/// The inputs of one sequence: its state followed by its rows of x.
+struct Inputs<'a> {
+    x: View<'a>,
+    /// (k − 1, c).
+    state: SharedRows<'a>,
 }
 
-/// Keeps the last k − 1 inputs.
-fn advance(x: View<'_>, state: &mut [f32], c: usize, k: usize) {
-    let l = x.rows();
-    let kept = (k - 1).saturating_sub(l); // rows of the old state that stay
-    state.copy_within((k - 1 - kept) * c.., 0);
-    for row in kept..k - 1 {
-        state[row * c..(row + 1) * c].copy_from_slice(x.row(l + row - (k - 1)));
+impl Inputs<'_> {
+    /// Some channels of the input `at`, counted from the first one of the state.
+    ///
+    /// # Safety
+    /// No other thread may use these channels of the state, and nobody may change them while the result is in use.
+    unsafe fn get(&self, at: usize, k: usize, channels: Range<usize>) -> &[f32] {
+        match at.checked_sub(k - 1) {
+            // SAFETY: the caller vouches.
+            None => unsafe { self.state.part(at, channels) },
+            Some(row) => &self.x.row(row)[channels],
+        }
+    }
+
+    /// Keeps the last k − 1 inputs of some channels.
+    ///
+    /// # Safety
+    /// No other thread may use these channels of the state.
+    unsafe fn advance(&self, k: usize, channels: Range<usize>) {
+        let l = self.x.rows();
+        for row in 0..(k - 1) * usize::from(l > 0) {
+            // SAFETY: the caller vouches, and the input that is copied lies in a later row or in x.
+            unsafe {
+                let input = self.get(row + l, k, channels.clone());
+                self.state.part(row, channels.clone()).copy_from_slice(input);
+            }
+        }
     }
 }
 
@@ -115,10 +147,10 @@ unsafe fn token<V: Lanes>(conv: &Conv, history: &[&[f32]], from: usize, out: &mu
     // SAFETY: the caller vouches for the instruction set; slices bound every access.
     unsafe {
         for at in (0..out.len()).step_by(LANES) {
-            let mut sum = load_at::<V>(&conv.bias[..to], from + at);
+            let mut sum = load_at::<V>(&conv.bias[from..to], at);
             for (j, x) in history.iter().enumerate() {
-                let w = load_at::<V>(&conv.weight[j * c..j * c + to], from + at);
-                sum = w.fma(load_at::<V>(&x[..to], from + at), sum);
+                let w = load_at::<V>(&conv.weight[j * c + from..j * c + to], at);
+                sum = w.fma(load_at::<V>(&x[..to - from], at), sum);
             }
             store_at(silu_lanes(sum), out, at);
         }

@@ -9,7 +9,7 @@ pub fn token(conv: &Conv, history: &[&[f32]], from: usize, out: &mut [f32]) {
         let channel = from + i;
         let mut sum = conv.bias[channel];
         for (j, x) in history.iter().enumerate() {
-            sum = conv.weight[j * conv.channels() + channel].mul_add(x[channel], sum);
+            sum = conv.weight[j * conv.channels() + channel].mul_add(x[i], sum);
         }
         *y = silu(sum);
     }

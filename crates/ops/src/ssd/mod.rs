@@ -12,14 +12,24 @@
 //!
 //! It is one or two percent of the arithmetic of a model, so the chunked form of the paper buys nothing here,
 //! and the recurrence has no chunk whose boundary could show in the result.
+//!
+//! For one token the time is that of reading and writing S. For many, a head takes four tokens at a time: sixteen
+//! entries of a row of S are loaded, carried through the four and stored, while the four sums stay in registers. More
+//! tokens at a time lose: their rows of B and C lie multiples of 4 KiB apart and drive each other out of the
+//! first-level cache.
 
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, Mat, SharedRows, View, ViewMut};
+use crate::device::{Cx, SharedRows, View, ViewMut};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 use crate::math::{exp, softplus};
+use crate::sequences::run_sequences;
+use std::ops::Range;
+
+/// Tokens that a piece of a row of the state is carried through while it is in registers.
+const TOKENS_PER_PASS: usize = 4;
 
 /// Parameters of one recurrence; all vectors have one entry per head.
 #[derive(Clone, Debug)]
@@ -36,7 +46,7 @@ pub struct Ssd {
     pub num_groups: usize,
 }
 
-/// What one sequence feeds the recurrence.
+/// What the recurrence is fed, the tokens of all sequences one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct SsdInput<'a> {
     /// (l, h·p).
@@ -49,25 +59,22 @@ pub struct SsdInput<'a> {
     pub C: View<'a>,
 }
 
-/// One head over all tokens of a call.
+/// One head over all tokens of a sequence.
 pub(crate) struct Head<'a> {
+    ssd: &'a Ssd,
     input: SsdInput<'a>,
-    /// (l, 2h): Δ of every head, then exp(Δ·A) of every head.
-    steps: View<'a>,
+    /// Rows of input and y that are this sequence's.
+    tokens: Range<usize>,
     head: usize,
-    /// First column of B and C.
-    group: usize,
-    /// D of this head.
-    skip: f32,
-    /// Head width.
-    p: usize,
-    /// State width.
-    n: usize,
-    /// (l, h·p); this head writes its own columns.
+    /// Columns of x and y: (p).
+    columns: Range<usize>,
+    /// Columns of B and C: (n).
+    group: Range<usize>,
+    /// (l, h·p).
     y: &'a SharedRows<'a>,
 }
 
-/// Advances the `state` (p, n) of one head over all tokens, writing its columns of y.
+/// Advances the `state` (p, n) of one head over its tokens, writing its columns of y.
 type Kernel = unsafe fn(head: &Head<'_>, state: &mut [f32]);
 
 over_lanes! {
@@ -82,6 +89,7 @@ impl Ssd {
     }
 
     /// Δ and exp(Δ·A) of one head and token.
+    #[inline(always)]
     fn step(&self, head: usize, dt: f32) -> (f32, f32) {
         let (low, high) = self.dt_limit;
         let delta = softplus(dt + self.dt_bias[head]);
@@ -89,34 +97,23 @@ impl Ssd {
         let delta = if delta > high { high } else { delta };
         (delta, exp(delta * self.A[head]))
     }
-
-    /// Δ and exp(Δ·A) of all tokens and heads, (l, 2h).
-    fn steps(&self, cx: &Cx, dt: View<'_>) -> Mat {
-        let (l, h) = (dt.rows(), self.num_heads());
-        let mut steps = cx.mat(l, 2 * h);
-        let mut view = steps.view_mut();
-        let shared = view.share();
-        cx.run_ranges(l, 16, &|tokens| {
-            for t in tokens {
-                // SAFETY: each row belongs to one part.
-                let row = unsafe { shared.part(t, 0..2 * h) };
-                for head in 0..h {
-                    (row[head], row[h + head]) = self.step(head, dt.row(t)[head]);
-                }
-            }
-        });
-        steps
-    }
 }
 
-/// Runs the recurrence over the tokens of one sequence, in order, advancing `state`.
+/// Runs the recurrence over the tokens of each sequence, in order. A sequence is a range of rows of `input` and `y`
+/// with its state, which is advanced.
 ///
 /// # Shapes
-/// `state` (h, p, n), `y` (l, h·p); those of `input` as documented there.
+/// A state (h, p, n), `y` (l, h·p); those of `input` as documented there.
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn ssd(cx: &Cx, ssd: &Ssd, input: SsdInput<'_>, state: &mut [f32], y: &mut ViewMut<'_>) {
+pub fn ssd<'a>(
+    cx: &Cx,
+    ssd: &Ssd,
+    input: SsdInput<'_>,
+    sequences: impl IntoIterator<Item = (Range<usize>, &'a mut [f32])>,
+    y: &mut ViewMut<'_>,
+) {
     let (l, inner, h) = (input.x.rows(), input.x.cols(), ssd.num_heads());
     let n = input.B.cols() / ssd.num_groups;
     assert!(
@@ -124,97 +121,119 @@ pub fn ssd(cx: &Cx, ssd: &Ssd, input: SsdInput<'_>, state: &mut [f32], y: &mut V
         "ssd: {h} heads of {inner}"
     );
     assert!(input.B.rows() == l && input.C.rows() == l && input.C.cols() == input.B.cols(), "ssd: B and C");
-    assert!(y.rows() == l && y.cols() == inner && state.len() == inner * n, "ssd: y and state");
+    assert!(y.rows() == l && y.cols() == inner, "ssd: y");
     assert!(h.is_multiple_of(ssd.num_groups), "ssd: {} groups of {h} heads", ssd.num_groups);
     let p = inner / h;
-    let steps = ssd.steps(cx, input.dt);
     let kernel = cx.choose(IMPLS);
     let y = y.share();
-    let mut states = ViewMut::from_slice(state, h, p * n);
-    let states = states.share();
-    cx.run(h, &|head| {
-        let group = head / (h / ssd.num_groups) * n;
-        let job = Head { input, steps: steps.view(), head, group, skip: ssd.D[head], p, n, y: &y };
-        // SAFETY: the state and the columns of y of a head belong to one part; `choose` returns what this
-        // machine can run.
-        unsafe { kernel(&job, states.part(head, 0..p * n)) }
+    let sequences = sequences.into_iter().map(|(tokens, state)| {
+        assert!(
+            tokens.end <= l && state.len() == inner * n,
+            "ssd: a state of {} instead of {}",
+            state.len(),
+            inner * n
+        );
+        (tokens, SharedRows::new(state, p * n))
     });
+    run_sequences(
+        cx,
+        sequences,
+        |_| h,
+        |(tokens, states), head| {
+            let group = head / (h / ssd.num_groups) * n;
+            let (columns, group) = (head * p..(head + 1) * p, group..group + n);
+            let job = Head { ssd, input, tokens: tokens.clone(), head, columns, group, y: &y };
+            // SAFETY: the state of a head, and its columns of the rows of a sequence, belong to one part; `choose`
+            // returns what this machine can run.
+            unsafe { kernel(&job, states.part(head, 0..p * n)) }
+        },
+    );
 }
 
-/// Rows of the state stay in registers over all tokens, so the loop over tokens is the inner one.
-///
 /// # Safety
 /// The instruction set of `V` must be available, and no other thread may use the columns of y of this head.
 #[inline(always)]
 unsafe fn run_head<V: Lanes>(job: &Head<'_>, state: &mut [f32]) {
-    for (p, row) in state.chunks_exact_mut(job.n).enumerate() {
-        // SAFETY: as above.
-        unsafe {
-            match job.n {
-                128 => run_row::<V, 8>(job, p, row),
-                64 => run_row::<V, 4>(job, p, row),
-                16 => run_row::<V, 1>(job, p, row),
-                256 => run_row::<V, 16>(job, p, row),
-                _ => run_row_of_any_width::<V>(job, p, row),
-            }
+    let mut t = job.tokens.start;
+    // SAFETY: the caller vouches.
+    unsafe {
+        while t + TOKENS_PER_PASS <= job.tokens.end {
+            pass::<V, TOKENS_PER_PASS>(job, t, state);
+            t += TOKENS_PER_PASS;
+        }
+        while t < job.tokens.end {
+            pass::<V, 1>(job, t, state);
+            t += 1;
         }
     }
 }
 
-/// A row of exactly `VECTORS` times sixteen entries.
+/// Carries the whole state through the `T` tokens from `t`.
 ///
 /// # Safety
 /// As [`run_head`].
 #[inline(always)]
-unsafe fn run_row<V: Lanes, const VECTORS: usize>(job: &Head<'_>, p: usize, row: &mut [f32]) {
-    assert_eq!(row.len(), VECTORS * LANES);
-    let (h, column) = (job.steps.cols() / 2, job.head * job.p + p);
-    let group = job.group..job.group + job.n;
-    // SAFETY: slices bound every access (B and C hold `VECTORS · 16` entries from `group.start`); the caller
-    // vouches for the rest.
-    unsafe {
-        let mut state = [V::splat(0.0); VECTORS];
-        for (i, s) in state.iter_mut().enumerate() {
-            *s = V::load(row.as_ptr().add(i * LANES));
+unsafe fn pass<V: Lanes, const T: usize>(job: &Head<'_>, t: usize, state: &mut [f32]) {
+    let (input, group, columns) = (&job.input, &job.group, &job.columns);
+    let b: [&[f32]; T] = std::array::from_fn(|i| &input.B.row(t + i)[group.clone()]);
+    let c: [&[f32]; T] = std::array::from_fn(|i| &input.C.row(t + i)[group.clone()]);
+    let x: [&[f32]; T] = std::array::from_fn(|i| &input.x.row(t + i)[columns.clone()]);
+    // SAFETY: the caller vouches, and every token is another row.
+    let y: [&mut [f32]; T] = std::array::from_fn(|i| unsafe { job.y.part(t + i, columns.clone()) });
+    let (mut delta, mut a) = ([0.0; T], [0.0; T]);
+    for i in 0..T {
+        (delta[i], a[i]) = job.ssd.step(job.head, input.dt.row(t + i)[job.head]);
+    }
+    let skip = job.ssd.D[job.head];
+    for (p, row) in state.chunks_exact_mut(group.len()).enumerate() {
+        let mut u = [0.0; T];
+        for i in 0..T {
+            u[i] = delta[i] * x[i][p];
         }
-        for t in 0..job.input.x.rows() {
-            let steps = job.steps.row(t);
-            let x = job.input.x.row(t)[column];
-            let (u, a) = (V::splat(steps[job.head] * x), V::splat(steps[h + job.head]));
-            let (b, c) = (&job.input.B.row(t)[group.clone()], &job.input.C.row(t)[group.clone()]);
-            let mut sum = V::splat(0.0);
-            for (i, s) in state.iter_mut().enumerate() {
-                *s = u.fma(V::load(b.as_ptr().add(i * LANES)), a.mul(*s));
-                sum = V::load(c.as_ptr().add(i * LANES)).fma(*s, sum);
-            }
-            job.y.part(t, column..column + 1)[0] = job.skip.mul_add(x, sum.fold_add());
-        }
-        for (i, s) in state.iter().enumerate() {
-            s.store(row.as_mut_ptr().add(i * LANES));
+        // SAFETY: the caller vouches for the instruction set; `b` and `c` are as wide as a row.
+        let sum = unsafe { advance::<V, T>(row, &u, &a, &b, &c) };
+        for i in 0..T {
+            y[i][p] = skip.mul_add(x[i][p], sum[i]);
         }
     }
 }
 
+/// Carries one row of the state, (n), through `T` tokens, and returns its products with C.
+///
 /// # Safety
-/// As [`run_head`].
+/// The instruction set of `V` must be available, and `b` and `c` must be as long as `row`.
 #[inline(always)]
-unsafe fn run_row_of_any_width<V: Lanes>(job: &Head<'_>, p: usize, row: &mut [f32]) {
-    let (h, column) = (job.steps.cols() / 2, job.head * job.p + p);
-    let group = job.group..job.group + job.n;
-    for t in 0..job.input.x.rows() {
-        let steps = job.steps.row(t);
-        let x = job.input.x.row(t)[column];
-        let (b, c) = (&job.input.B.row(t)[group.clone()], &job.input.C.row(t)[group.clone()]);
-        // SAFETY: slices bound every access; the caller vouches for the rest.
-        unsafe {
-            let (u, a) = (V::splat(steps[job.head] * x), V::splat(steps[h + job.head]));
-            let mut sum = V::splat(0.0);
-            for at in (0..row.len()).step_by(LANES) {
-                let s = u.fma(load_at::<V>(b, at), a.mul(load_at::<V>(row, at)));
-                sum = load_at::<V>(c, at).fma(s, sum);
-                store_at(s, row, at);
+unsafe fn advance<V: Lanes, const T: usize>(
+    row: &mut [f32],
+    u: &[f32; T],
+    a: &[f32; T],
+    b: &[&[f32]; T],
+    c: &[&[f32]; T],
+) -> [f32; T] {
+    let whole = row.len() - row.len() % LANES;
+    let mut sum = [0.0; T];
+    // SAFETY: whole pieces end at `whole`; slices bound the last one; the caller vouches for the rest.
+    unsafe {
+        let mut lanes = [V::splat(0.0); T];
+        for at in (0..whole).step_by(LANES) {
+            let mut s = V::load(row.as_ptr().add(at));
+            for i in 0..T {
+                s = V::splat(u[i]).fma(V::load(b[i].as_ptr().add(at)), V::splat(a[i]).mul(s));
+                lanes[i] = V::load(c[i].as_ptr().add(at)).fma(s, lanes[i]);
             }
-            job.y.part(t, column..column + 1)[0] = job.skip.mul_add(x, sum.fold_add());
+            s.store(row.as_mut_ptr().add(at));
+        }
+        if whole < row.len() {
+            let mut s = load_at::<V>(row, whole);
+            for i in 0..T {
+                s = V::splat(u[i]).fma(load_at::<V>(b[i], whole), V::splat(a[i]).mul(s));
+                lanes[i] = load_at::<V>(c[i], whole).fma(s, lanes[i]);
+            }
+            store_at(s, row, whole);
+        }
+        for i in 0..T {
+            sum[i] = lanes[i].fold_add();
         }
     }
+    sum
 }

@@ -1,6 +1,7 @@
 //! Every implementation against the reference level, cut at every place, and the reference against f64.
 
 use super::*;
+use crate::device::Mat;
 use crate::dispatch::Simd;
 use crate::testing::{Rng, assert_same_bits, on_every_simd};
 
@@ -32,15 +33,13 @@ impl Case {
         let mut state = vec![0.0; inner * self.n];
         let mut y = Mat::from_vec(l, inner, vec![0.0; l * inner]);
         for rows in [0..cut, cut..l] {
-            let input = SsdInput {
-                x: self.x.view().slice_rows(rows.clone()),
-                dt: self.dt.view().slice_rows(rows.clone()),
-                B: self.b.view().slice_rows(rows.clone()),
-                C: self.c.view().slice_rows(rows.clone()),
-            };
-            ssd(cx, &self.ssd, input, &mut state, &mut y.view_mut().slice_rows(rows));
+            ssd(cx, &self.ssd, self.input(), [(rows, &mut state[..])], &mut y.view_mut());
         }
         (y.data().to_vec(), state)
+    }
+
+    fn input(&self) -> SsdInput<'_> {
+        SsdInput { x: self.x.view(), dt: self.dt.view(), B: self.b.view(), C: self.c.view() }
     }
 }
 
@@ -49,12 +48,33 @@ fn any_cut_on_any_implementation_equals_the_reference() {
     let reference = Cx::new(1, Simd::Reference).expect("always available");
     on_every_simd(|cx, rng| {
         for n in [1, 15, 16, 24, 33, 64, 128, 256] {
-            let case = Case::new(rng, 5, 6, 3, 3, n);
+            let case = Case::new(rng, 39, 6, 3, 3, n);
             let (y, state) = case.run(&reference, 0);
-            for cut in 0..=5 {
+            for cut in (0..=5).chain([16, 17, 38, 39]) {
                 let (got_y, got_state) = case.run(cx, cut);
                 assert_same_bits(&got_y, &y, &format!("y, n {n} cut {cut} {}", cx.simd()));
                 assert_same_bits(&got_state, &state, &format!("state, n {n} cut {cut} {}", cx.simd()));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_batch_is_each_alone() {
+    on_every_simd(|cx, rng| {
+        let case = Case::new(rng, 40, 6, 3, 3, 20);
+        let (inner, rows) = (case.x.cols(), [0..7, 7..8, 8..8, 8..9, 9..40]);
+        let mut states = vec![vec![0.0; inner * case.n]; rows.len()];
+        let mut y = Mat::from_vec(40, inner, vec![0.0; 40 * inner]);
+        let batch = rows.iter().cloned().zip(states.iter_mut().map(|s| &mut s[..]));
+        ssd(cx, &case.ssd, case.input(), batch, &mut y.view_mut());
+        for (rows, state) in rows.iter().zip(&states) {
+            let mut alone = vec![0.0; inner * case.n];
+            let mut y_alone = Mat::from_vec(40, inner, vec![0.0; 40 * inner]);
+            ssd(cx, &case.ssd, case.input(), [(rows.clone(), &mut alone[..])], &mut y_alone.view_mut());
+            assert_same_bits(state, &alone, &format!("state of {rows:?}, {}", cx.simd()));
+            for t in rows.clone() {
+                assert_same_bits(y.row(t), y_alone.row(t), &format!("y of {rows:?}, {}", cx.simd()));
             }
         }
     });
