@@ -8,6 +8,7 @@ use crate::mamba2::{Mamba2, MambaState};
 use crate::mlp::Mlp;
 use crate::moe::Moe;
 use crate::state::{LayerState, State};
+use std::borrow::Cow;
 use std::ops::Range;
 use tangelo_core::TokenId;
 use tangelo_formats::Checkpoint;
@@ -140,9 +141,8 @@ impl Model {
         observe: &mut dyn FnMut(Observed, &Mat),
     ) -> Result<Mat> {
         self.check(segments)?;
-        let tokens: Vec<TokenId> = segments.iter().flat_map(|s| s.tokens.iter().copied()).collect();
-        let mut batch = Batch::new(segments);
-        let mut h = self.embeddings.lookup(cx, &tokens); // (l, d)
+        let mut h = self.embeddings.lookup(cx, &tokens_of(segments)); // (l, d)
+        let mut batch = Batch { segments };
         observe(Observed::Embeddings, &h);
         for (i, layer) in self.layers.iter().enumerate() {
             let u = rms_norm(cx, h.view(), &layer.norm, self.config.norm_eps);
@@ -151,8 +151,8 @@ impl Model {
             add(cx, &mut h, &y);
             observe(Observed::Block(i), &h);
         }
-        let wanted = batch.finish();
-        let h = gather_rows(cx, h.view(), &wanted);
+        let h = gather_rows(cx, h.view(), batch.wanted());
+        batch.finish();
         let u = rms_norm(cx, h.view(), &self.norm_f, self.config.norm_eps);
         observe(Observed::Norm, &u);
         Ok(self.lm_head.apply(cx, u.view()))
@@ -204,24 +204,20 @@ impl Mixer {
     }
 }
 
+/// The tokens of all segments; those of a single one, the usual case of decoding, where they are.
+fn tokens_of<'t>(segments: &'t [Segment<'_>]) -> Cow<'t, [TokenId]> {
+    match segments {
+        [only] => Cow::Borrowed(only.tokens),
+        _ => segments.iter().flat_map(|s| s.tokens.iter().copied()).collect(),
+    }
+}
+
 /// The segments of a forward, laid one after the other in the rows of every activation.
 pub(crate) struct Batch<'s, 'a> {
     segments: &'s mut [Segment<'a>],
-    rows: Vec<Range<usize>>,
 }
 
 impl<'s, 'a> Batch<'s, 'a> {
-    fn new(segments: &'s mut [Segment<'a>]) -> Batch<'s, 'a> {
-        let mut end = 0;
-        let mut next = |s: &Segment<'_>| {
-            let start = end;
-            end += s.tokens.len();
-            start..end
-        };
-        let rows = segments.iter().map(&mut next).collect();
-        Batch { segments, rows }
-    }
-
     /// Rows and states of all sequences in a Mamba layer.
     pub(crate) fn mamba(&mut self, layer: usize) -> impl Iterator<Item = (Range<usize>, &mut MambaState)> {
         self.states(layer).map(|(rows, state)| match state {
@@ -239,22 +235,33 @@ impl<'s, 'a> Batch<'s, 'a> {
     }
 
     fn states(&mut self, layer: usize) -> impl Iterator<Item = (Range<usize>, &mut LayerState)> {
-        let rows = self.rows.iter().cloned();
-        let states = self.segments.iter_mut().map(move |s| &mut s.state.layers[layer]);
-        rows.zip(states).filter(|(rows, _)| !rows.is_empty())
+        let mut end = 0;
+        let states = self.segments.iter_mut().map(move |segment| {
+            let start = end;
+            end += segment.tokens.len();
+            (start..end, &mut segment.state.layers[layer])
+        });
+        states.filter(|(rows, _)| !rows.is_empty())
     }
 
-    /// Advances the positions and returns the rows whose logits are asked for.
-    fn finish(self) -> Vec<usize> {
-        let mut wanted = Vec::new();
-        for (segment, rows) in self.segments.iter_mut().zip(self.rows) {
-            segment.state.position += rows.len();
+    /// The rows whose logits are asked for.
+    fn wanted(&self) -> impl Iterator<Item = usize> + Clone {
+        let mut end = 0;
+        self.segments.iter().flat_map(move |segment| {
+            let start = end;
+            end += segment.tokens.len();
             match segment.logits {
-                LogitRows::None => {}
-                LogitRows::Last => wanted.push(rows.end - 1),
-                LogitRows::All => wanted.extend(rows),
+                LogitRows::None => end..end,
+                LogitRows::Last => end - 1..end,
+                LogitRows::All => start..end,
             }
+        })
+    }
+
+    /// Advances the positions.
+    fn finish(self) {
+        for segment in self.segments {
+            segment.state.position += segment.tokens.len();
         }
-        wanted
     }
 }

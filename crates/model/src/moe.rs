@@ -82,8 +82,8 @@ impl Moe {
         let mut y = cx.mat(x.rows(), x.cols());
         y.data_mut().fill(0.0);
         for (expert, tokens) in self.experts.iter().zip(&tokens).filter(|(_, tokens)| !tokens.is_empty()) {
-            let rows: Vec<usize> = tokens.iter().map(|(t, _)| *t).collect();
-            let out = expert.forward(cx, gather_rows(cx, x.view(), &rows).view());
+            let rows = tokens.iter().map(|(t, _)| *t);
+            let out = expert.forward(cx, gather_rows(cx, x.view(), rows).view());
             for (row, (t, weight)) in tokens.iter().enumerate() {
                 add_scaled_row(&mut y, *t, *weight, out.row(row));
             }

@@ -45,9 +45,9 @@ pub fn add_scaled_row(x: &mut Mat, r: usize, w: f32, y: &[f32]) {
 }
 
 /// Copies the given rows of `x` into a new matrix.
-pub fn gather_rows(cx: &Cx, x: View<'_>, rows: &[usize]) -> Mat {
-    let mut out = cx.mat(rows.len(), x.cols());
-    for (to, &from) in rows.iter().enumerate() {
+pub fn gather_rows(cx: &Cx, x: View<'_>, rows: impl Iterator<Item = usize> + Clone) -> Mat {
+    let mut out = cx.mat(rows.clone().count(), x.cols());
+    for (to, from) in rows.enumerate() {
         out.row_mut(to).copy_from_slice(x.row(from));
     }
     out
