@@ -6,7 +6,7 @@
 //! succeed either, because the word has changed; should the epoch have come round to the same word, then the
 //! claim is a good one of the new job.
 //!
-//! While a token is being computed a fork-join is a store, a compare-and-swap per part and an addition per part
+//! While a token is being computed a fork-join is a store, a compare-and-swap per claim and an addition per claim
 //! of a worker: no lock, no allocation, no system call. Idle workers watch the ticket for
 //! [`WATCH_BEFORE_SLEEP`], long enough to bridge the gap between two operations, and then sleep; only a job
 //! that finds one asleep pays for a call to wake it. There is one set of workers and one ticket, so of several
@@ -16,6 +16,7 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,9 @@ const SPINS_BEFORE_YIELD: u32 = 800;
 /// not finished by then has a long part or has lost its core, perhaps to this very thread. Sleeping is kinder than
 /// yielding, which forfeits the rest of the time slice: a thread that slept is given a core soon after it is woken.
 const SPINS_BEFORE_WAIT: u32 = 2_000;
+
+/// A claim is for one part in this many times the number of threads that are left.
+const CLAIMS_PER_ROUND: u64 = 2;
 
 const NEXT_BITS: u32 = 20;
 const PART_MASK: u64 = (1 << NEXT_BITS) - 1;
@@ -136,9 +140,9 @@ impl Pool {
         self.shared.publish(parts, work);
         self.wake(parts - 1);
         let mut by_workers = parts;
-        while let Some(part) = self.shared.claim() {
-            self.shared.run_part(part);
-            by_workers -= 1;
+        while let Some(claimed) = self.shared.claim() {
+            by_workers -= claimed.len();
+            claimed.for_each(|part| self.shared.run_part(part));
         }
         self.shared.wait(by_workers);
         let panic = self.shared.take_panic();
@@ -190,21 +194,26 @@ impl Shared {
         (ticket & PART_MASK) < ((ticket >> NEXT_BITS) & PART_MASK)
     }
 
-    /// The next part of the job in force, now this thread's; `None` if all are taken.
-    fn claim(&self) -> Option<usize> {
+    /// The next parts of the job in force, now this thread's; `None` if all are taken. They are a fixed fraction of
+    /// what is left (guided self-scheduling, Polychronopoulos & Kuck 1987): many at first, so that claims are few
+    /// and threads walk over memory in long strides, one at a time towards the end, so that all end together.
+    fn claim(&self) -> Option<Range<usize>> {
+        let claims = CLAIMS_PER_ROUND * (self.asleep.len() as u64 + 1);
         let mut ticket = self.offer.0.ticket.load(Ordering::Acquire);
         loop {
-            let next = ticket & PART_MASK;
-            if next >= (ticket >> NEXT_BITS) & PART_MASK {
+            let (next, parts) = (ticket & PART_MASK, (ticket >> NEXT_BITS) & PART_MASK);
+            if next >= parts {
                 return None;
             }
+            let count = ((parts - next) / claims).max(1);
+            let after = ticket + count;
             match self.offer.0.ticket.compare_exchange_weak(
                 ticket,
-                ticket + 1,
+                after,
                 Ordering::AcqRel,
                 Ordering::Acquire,
             ) {
-                Ok(_) => return Some(next as usize),
+                Ok(_) => return Some(next as usize..(next + count) as usize),
                 Err(now) => ticket = now,
             }
         }
@@ -239,10 +248,10 @@ impl Shared {
         self.is_waiting.store(false, Ordering::Relaxed);
     }
 
-    /// Counts a part of a worker, and wakes the caller if it sleeps. A worker that comes late wakes a caller that
+    /// Counts parts of a worker, and wakes the caller if it sleeps. A worker that comes late wakes a caller that
     /// does not wait any more, which looks again at what it waits for, if anything.
-    fn complete(&self) {
-        self.completed.0.fetch_add(1, Ordering::SeqCst);
+    fn complete(&self, parts: usize) {
+        self.completed.0.fetch_add(parts, Ordering::SeqCst);
         if self.is_waiting.load(Ordering::SeqCst)
             && let Some(waiter) = &*lock(&self.waiter)
         {
@@ -262,9 +271,10 @@ impl Shared {
     /// The life of a worker.
     fn work(&self, worker: usize) {
         while !self.stop.load(Ordering::Relaxed) {
-            while let Some(part) = self.claim() {
-                self.run_part(part);
-                self.complete();
+            while let Some(claimed) = self.claim() {
+                let count = claimed.len();
+                claimed.for_each(|part| self.run_part(part));
+                self.complete(count);
             }
             if !self.watch_ticket() {
                 self.sleep(worker);
