@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tangelo_ops::attention::KvType;
 use tangelo_ops::{Cx, Simd, device};
 
 /// Most threads that can be asked for.
 const THREADS_MAX: u64 = 4096;
 
-/// Where the arithmetic runs. The results do not depend on it.
+/// Where the arithmetic runs, on which no result depends, and how keys and values are kept, on which they do.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct RunArgs {
     /// Threads to compute with [default: one per core]
@@ -16,6 +17,9 @@ pub struct RunArgs {
     /// Instruction set [default: TANGELO_SIMD, else the best this machine has]
     #[arg(long, value_name = "NAME", value_parser = simd_parser())]
     simd: Option<Simd>,
+    /// Type of the cached keys and values; f16 takes half the memory and rounds
+    #[arg(long, value_name = "TYPE", default_value_t, value_parser = kv_parser())]
+    pub kv: KvType,
 }
 
 impl RunArgs {
@@ -46,6 +50,11 @@ pub fn available_threads() -> usize {
 fn simd_parser() -> impl TypedValueParser<Value = Simd> {
     PossibleValuesParser::new(Simd::ALL.map(Simd::name))
         .map(|name| Simd::from_name(&name).expect("one of the possible values"))
+}
+
+fn kv_parser() -> impl TypedValueParser<Value = KvType> {
+    PossibleValuesParser::new(KvType::ALL.map(KvType::name))
+        .map(|name| KvType::from_name(&name).expect("one of the possible values"))
 }
 
 /// An error about the command line that the parser could not see, such as two options that exclude each other

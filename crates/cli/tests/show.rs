@@ -38,7 +38,7 @@ Weights
 Memory
   weights            583.95 KiB  mapped from 1 file
   state               45.00 KiB  for each sequence
-  keys, values            768 B  for each token
+  keys, values            768 B  for each token, 384 B with --kv f16
       4,096 tokens     3.04 MiB  in one sequence, the longest
 
 Text
@@ -79,7 +79,7 @@ Parameters
 
 Memory
   state               47.62 MiB  for each sequence
-  keys, values        12.00 KiB  for each token
+  keys, values        12.00 KiB  for each token, 6.00 KiB with --kv f16
       4,096 tokens    95.62 MiB  in one sequence
      32,768 tokens   431.62 MiB  in one sequence
     131,072 tokens     1.55 GiB  in one sequence

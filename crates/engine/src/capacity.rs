@@ -22,7 +22,7 @@ const DEFAULT_SHARE: u64 = 2;
 pub fn context_bytes(model: &Model, tokens: usize) -> u64 {
     let config = model.config();
     let rows = (tokens as u64).div_ceil(PAGE as u64).saturating_mul(PAGE as u64);
-    (State::bytes_per_token(config) as u64)
+    (State::bytes_per_token(config, model.kv_type()) as u64)
         .saturating_mul(rows)
         .saturating_add(State::bytes_fixed(config) as u64)
 }
@@ -30,7 +30,7 @@ pub fn context_bytes(model: &Model, tokens: usize) -> u64 {
 /// The most tokens whose state fits in `bytes`, by whole pages.
 fn tokens_in(model: &Model, bytes: u64) -> usize {
     let config = model.config();
-    let per_page = (State::bytes_per_token(config) * PAGE) as u64;
+    let per_page = (State::bytes_per_token(config, model.kv_type()) * PAGE) as u64;
     let left = bytes.saturating_sub(State::bytes_fixed(config) as u64);
     match left.checked_div(per_page) {
         Some(pages) => usize::try_from(pages).unwrap_or(usize::MAX).saturating_mul(PAGE),

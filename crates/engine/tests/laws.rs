@@ -1,5 +1,6 @@
 //! The laws of principle P1, by equality of bits: the logits after a token, and the state, depend on the tokens before
-//! and on nothing else. Every law runs on every kind of block, on plain and on quantised weights.
+//! and on nothing else. Every law runs on every kind of block, on plain and on quantised weights, with keys and values in
+//! f32 and in f16.
 
 mod common;
 
@@ -8,11 +9,16 @@ use std::ops::ControlFlow;
 use common::{MODELS, assert_same, bits, cx, load, prefilled, prompt, seen};
 use tangelo_engine::{Advance, Error, KeptStates, Sequence, advance, state_file};
 use tangelo_model::{LogitRows, Model, Segment};
+use tangelo_ops::attention::KvType;
 use tangelo_ops::{Cx, Simd};
 
 fn for_each_model(law: impl Fn(&str, &Model, &[u32])) {
     for (name, folder) in MODELS {
-        law(name, &load(name), &prompt(folder, 257));
+        let (mut model, tokens) = (load(name), prompt(folder, 257));
+        for kv_type in KvType::ALL {
+            model = model.with_kv_type(kv_type);
+            law(&format!("{name} with a cache of {kv_type}"), &model, &tokens);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use safetensors::SafeTensors;
 use tangelo_engine::state_file::{self, Problem};
 use tangelo_engine::{Error, Sequence};
 use tangelo_model::Model;
+use tangelo_ops::attention::KvType;
 
 /// A folder that goes away with its owner.
 struct Folder(PathBuf);
@@ -58,7 +59,7 @@ fn any_reader_of_safetensors_can_look_inside() {
     let (sequence, bytes) = saved(&model, &folder, 50);
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = header.metadata().as_ref().unwrap();
-    assert_eq!((metadata["format"].as_str(), metadata["version"].as_str()), ("tangelo-state", "1"));
+    assert_eq!((metadata["format"].as_str(), metadata["version"].as_str()), ("tangelo-state", "2"));
     assert_eq!((metadata["position"].as_str(), metadata["model"].len()), ("50", 64));
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let logits = tensors.tensor("logits").unwrap();
@@ -78,9 +79,9 @@ fn the_wrong_file_is_named_for_what_it_is() {
     let path = folder.file();
     assert!(matches!(problem(&path, &other), Problem::OtherModel { .. }));
 
-    let newer = with_header(&bytes, |h| h.replace(r#""version":"1""#, r#""version":"2""#));
+    let newer = with_header(&bytes, |h| h.replace(r#""version":"2""#, r#""version":"3""#));
     std::fs::write(&path, newer).unwrap();
-    assert!(matches!(problem(&path, &model), Problem::NewerVersion { found: 2 }));
+    assert!(matches!(problem(&path, &model), Problem::NewerVersion { found: 3 }));
 
     let elsewhere = folder.0.join("none.state");
     let error = state_file::restore(&elsewhere, &model).unwrap_err();
@@ -94,6 +95,33 @@ fn the_wrong_file_is_named_for_what_it_is() {
     let (sequence, _) = saved(&model, &folder, 9);
     let error = state_file::save(&sequence, &wrong_model, None, &path).unwrap_err();
     assert!(matches!(error, Error::WrongModel));
+}
+
+#[test]
+fn a_state_goes_on_only_as_it_began() {
+    let folder = Folder::new("kv");
+    let model = load("tiny");
+    let (_, f32_file) = saved(&model, &folder, 50);
+    let without_kv = |header: &str| {
+        let header = header.replace(r#""version":"2""#, r#""version":"1""#);
+        header.replace(r#","kv":"f32""#, "").replace(r#""kv":"f32","#, "")
+    };
+    let first_version = with_header(&f32_file, without_kv);
+    assert!(first_version.len() < f32_file.len());
+    std::fs::write(folder.file(), first_version).unwrap();
+    let restored = state_file::restore(&folder.file(), &model).unwrap();
+    assert_eq!(restored.sequence.position(), 50, "version 1 had f32 only");
+
+    let model = model.with_kv_type(KvType::F16);
+    let found = problem(&folder.file(), &model);
+    let (f32_kv, f16_kv) = (KvType::F32, KvType::F16);
+    assert!(matches!(found, Problem::OtherKv { found, expected } if (found, expected) == (f32_kv, f16_kv)));
+    let (sequence, f16_file) = saved(&model, &folder, 50);
+    assert_eq!(f32_file.len() - f16_file.len(), sequence.position() * 384, "two bytes less for each element");
+    let tensors = SafeTensors::deserialize(&f16_file).unwrap();
+    assert_eq!(tensors.tensor("layers.3.k").unwrap().dtype(), safetensors::Dtype::F16);
+    let found = problem(&folder.file(), &model.with_kv_type(KvType::F32)).to_string();
+    assert!(found.contains("keeps keys and values as f16") && found.contains("--kv f16"), "{found}");
 }
 
 #[test]
@@ -152,7 +180,9 @@ fn hostile_headers_are_refused_before_memory_is_taken() {
     check("position", &replaced(r#""position":"9""#, r#""position":"99999999999""#), "the position is");
     check("negative", &replaced(r#""position":"9""#, r#""position":"-1""#), "the position is `-1`");
     check("other position", &replaced(r#""position":"9""#, r#""position":"8""#), "instead of");
-    check("version", &replaced(r#""version":"1""#, r#""version":"x""#), "the version is `x`");
+    check("version", &replaced(r#""version":"2""#, r#""version":"x""#), "the version is `x`");
+    check("kv", &replaced(r#""kv":"f32""#, r#""kv":"f8""#), "keys and values are `f8`");
+    check("kv", &replaced(r#""kv":"f32""#, r#""kv":"f16""#), "run with --kv f16");
     check("renamed", &replaced("layers.0.conv", "layers.1.conv"), "no tensor layers.0.conv");
     check("dtype", &replaced(r#""dtype":"U32""#, r#""dtype":"F32""#), "tokens is F32");
     check("shape", &replaced("[24,8,16]", "[24,16,8]"), "layers.0.ssm is F32 [24, 16, 8] instead of");

@@ -13,7 +13,7 @@ use std::ops::Range;
 use tangelo_core::TokenId;
 use tangelo_formats::Checkpoint;
 use tangelo_formats::config::{BlockKind, Config};
-use tangelo_ops::attention::KvCache;
+use tangelo_ops::attention::{KvCache, KvType};
 use tangelo_ops::elementwise::{add, gather_rows};
 use tangelo_ops::rms_norm::rms_norm;
 use tangelo_ops::{Cx, Mat};
@@ -23,6 +23,7 @@ use tangelo_ops::{Cx, Mat};
 pub struct Model {
     config: Config,
     fingerprint: [u8; 32],
+    kv_type: KvType,
     embeddings: Embeddings, // (vocabulary, d)
     layers: Vec<Layer>,
     norm_f: Vec<f32>, // (d)
@@ -100,10 +101,21 @@ impl Model {
             lm_head,
             norm_f: backbone.at("norm_f").floats("weight", &[d])?,
             fingerprint: checkpoint.fingerprint(),
+            kv_type: KvType::default(),
             embeddings,
             layers,
             config,
         })
+    }
+
+    /// The model, but new states keep keys and values as `kv_type`. Loaded models keep them as f32.
+    pub fn with_kv_type(self, kv_type: KvType) -> Model {
+        Model { kv_type, ..self }
+    }
+
+    /// How new states keep keys and values.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
     }
 
     /// The configuration.
@@ -118,7 +130,7 @@ impl Model {
 
     /// The state before the first token.
     pub fn new_state(&self) -> State {
-        State::new(&self.config)
+        State::new(&self.config, self.kv_type)
     }
 
     /// Advances every segment's state by its tokens and returns the rows of logits asked for, in the order of the

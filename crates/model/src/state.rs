@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::mamba2::MambaState;
 use tangelo_formats::config::{BlockKind, Config};
-use tangelo_ops::attention::{KvCache, KvElements, KvType};
+use tangelo_ops::attention::{Elements, KvCache, KvType};
 
 /// What one block remembers.
 #[derive(Clone, Debug)]
@@ -35,19 +35,19 @@ pub struct StateTensor {
     pub name: String,
     /// Row-major.
     pub shape: Vec<usize>,
-    /// As many elements as the shape says.
-    pub data: Vec<f32>,
+    /// As many elements as the shape says: those of `k` and `v` in the type of the cache, the others f32.
+    pub data: Elements,
 }
 
 impl State {
-    /// The state before the first token.
-    pub fn new(config: &Config) -> State {
+    /// The state before the first token, which is to keep keys and values as `kv_type`.
+    pub fn new(config: &Config, kv_type: KvType) -> State {
         let layer = |kind: &BlockKind| match kind {
             BlockKind::Mamba => LayerState::Mamba(MambaState::new(&config.mamba)),
             BlockKind::Attention => LayerState::Attention(KvCache::new(
                 config.attention.num_kv_heads,
                 config.attention.head_dim,
-                KvType::F32,
+                kv_type,
             )),
             BlockKind::Mlp | BlockKind::Moe => LayerState::Stateless,
         };
@@ -82,30 +82,34 @@ impl State {
     }
 
     /// Bytes per token of the parts that grow (they grow by pages of 64 tokens).
-    pub fn bytes_per_token(config: &Config) -> usize {
-        config.num_blocks(BlockKind::Attention) * 2 * config.attention.kv_size() * size_of::<f32>()
+    pub fn bytes_per_token(config: &Config, kv_type: KvType) -> usize {
+        config.num_blocks(BlockKind::Attention) * 2 * config.attention.kv_size() * kv_type.bytes()
     }
 
     /// All parts as named arrays.
     pub fn tensors(&self, config: &Config) -> Vec<StateTensor> {
         let mamba = &config.mamba;
         let mut tensors = Vec::new();
-        let mut push = |layer: usize, part: &str, shape: Vec<usize>, data: Vec<f32>| {
+        let mut push = |layer: usize, part: &str, shape: Vec<usize>, data: Elements| {
             tensors.push(StateTensor { name: format!("layers.{layer}.{part}"), shape, data });
         };
         for (i, layer) in self.layers.iter().enumerate() {
             match layer {
                 LayerState::Mamba(state) => {
-                    push(i, "conv", vec![mamba.conv_kernel - 1, mamba.conv_size()], state.conv.clone());
+                    push(
+                        i,
+                        "conv",
+                        vec![mamba.conv_kernel - 1, mamba.conv_size()],
+                        Elements::F32(state.conv.clone()),
+                    );
                     let shape = vec![mamba.num_heads, mamba.head_dim, mamba.state_size];
-                    push(i, "ssm", shape, state.ssm.clone());
+                    push(i, "ssm", shape, Elements::F32(state.ssm.clone()));
                 }
                 LayerState::Attention(cache) => {
                     let shape = vec![self.position, cache.num_kv_heads(), cache.head_dim()];
-                    if let (KvElements::F32(keys), KvElements::F32(values)) = cache.elements() {
-                        push(i, "k", shape.clone(), keys);
-                        push(i, "v", shape, values);
-                    }
+                    let (keys, values) = cache.elements();
+                    push(i, "k", shape.clone(), keys);
+                    push(i, "v", shape, values);
                 }
                 LayerState::Stateless => {}
             }
@@ -113,18 +117,21 @@ impl State {
         tensors
     }
 
-    /// The inverse of [`State::tensors`]: `take` hands over the data of a named array.
+    /// The inverse of [`State::tensors`] of a state that keeps keys and values as `kv_type`: `take` hands over the
+    /// data of a named array.
     pub fn from_tensors(
         config: &Config,
+        kv_type: KvType,
         position: usize,
-        mut take: impl FnMut(&str) -> Option<Vec<f32>>,
+        mut take: impl FnMut(&str) -> Option<Elements>,
     ) -> Result<State> {
-        let mut state = State::new(config);
-        let mut part = |layer: usize, name: &str, len: usize| {
+        let mut state = State::new(config, kv_type);
+        let mut part = |layer: usize, name: &str, kv_type: KvType, len: usize| {
             let name = format!("layers.{layer}.{name}");
             let data = take(&name).ok_or_else(|| Error::State { what: format!("{name} is missing") })?;
-            if data.len() != len {
-                let what = format!("{name} has {} elements instead of {len}", data.len());
+            if (data.kv_type(), data.len()) != (kv_type, len) {
+                let found = format!("{} elements of {}", data.len(), data.kv_type());
+                let what = format!("{name} has {found} instead of {len} of {kv_type}");
                 return Err(Error::State { what });
             }
             Ok(data)
@@ -132,15 +139,18 @@ impl State {
         for (i, layer) in state.layers.iter_mut().enumerate() {
             match layer {
                 LayerState::Mamba(state) => {
-                    state.conv = part(i, "conv", state.conv.len())?;
-                    state.ssm = part(i, "ssm", state.ssm.len())?;
+                    for (name, floats) in [("conv", &mut state.conv), ("ssm", &mut state.ssm)] {
+                        if let Elements::F32(data) = part(i, name, KvType::F32, floats.len())? {
+                            *floats = data;
+                        }
+                    }
                 }
                 LayerState::Attention(cache) => {
                     let width = cache.num_kv_heads() * cache.head_dim();
                     let len = position.checked_mul(width);
                     let len = len.ok_or_else(|| Error::State { what: format!("position {position}") })?;
-                    let keys = KvElements::F32(part(i, "k", len)?);
-                    cache.append_elements(&keys, &KvElements::F32(part(i, "v", len)?));
+                    let keys = part(i, "k", kv_type, len)?;
+                    cache.append_elements(&keys, &part(i, "v", kv_type, len)?);
                 }
                 LayerState::Stateless => {}
             }

@@ -6,6 +6,7 @@ mod common;
 use common::{Cases, cx, goldens, load, log_probability, logits, max_error};
 use tangelo_model::{LayerState, LogitRows, Model, Observed, Segment};
 use tangelo_ops::Cx;
+use tangelo_ops::attention::Elements;
 
 /// Every file that holds the f32 values of a fixture, exactly.
 const EXACT_FILES: [(&str, &[&str]); 4] = [
@@ -110,7 +111,9 @@ fn states_after_3_and_50_tokens() {
                     // llama.cpp's converter permutes rows of q and k alike, so only scores can be compared.
                     LayerState::Attention(_) if file.ends_with(".gguf") => {}
                     LayerState::Attention(cache) => {
-                        let (keys, values) = cache.rows();
+                        let (Elements::F32(keys), Elements::F32(values)) = cache.elements() else {
+                            panic!("{what}: the default is f32");
+                        };
                         let want = |part| by_position(&golden(part).data, &golden(part).shape);
                         assert!(max_error(&keys, &want("k")) <= STATE, "{what}: keys");
                         assert!(max_error(&values, &want("v")) <= STATE, "{what}: values");

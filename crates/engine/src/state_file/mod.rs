@@ -8,6 +8,7 @@
 //! | `version` | [`VERSION`], decimal |
 //! | `model` | fingerprint of the weights, 64 hexadecimal digits |
 //! | `position` | number of tokens, decimal |
+//! | `kv` | type of keys and values, `f32` or `f16`; absent in version 1, which had f32 only |
 //! | `template` | whatever the writer uses to tell chat templates apart; may be absent |
 //! | `sha256` | of all bytes after the header, 64 hexadecimal digits |
 //!
@@ -18,7 +19,10 @@
 //! | `tokens` | U32 | (position) |
 //! | `logits` | F32 | (vocabulary): those after the last token; absent if the sequence had none |
 //! | `layers.{i}.conv`, `layers.{i}.ssm` | F32 | (k − 1, i + 2·g·n), (h, p, n); Mamba layers |
-//! | `layers.{i}.k`, `layers.{i}.v` | F32 | (position, K, D); attention layers |
+//! | `layers.{i}.k`, `layers.{i}.v` | F32 or F16, as `kv` says | (position, K, D); attention layers |
+//!
+//! A state goes on only as it began: one whose keys and values are f16 is refused by a run that keeps them as f32, and
+//! the other way round.
 //!
 //! A reader believes nothing: the header is bounded, version and model are compared first, every tensor must have
 //! the one shape that model and position imply, and the file must have exactly the bytes of these tensors; only
@@ -33,14 +37,13 @@ pub use write::save;
 
 use safetensors::Dtype;
 use tangelo_model::{LayerState, Model};
+use tangelo_ops::attention::KvType;
 
 /// The version written, and the newest that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 const FORMAT: &str = "tangelo-state";
 /// Bytes of the header length at the start of a safetensors file.
 const LENGTH_BYTES: u64 = 8;
-/// Bytes of every element: all tensors are U32 or F32.
-const ELEMENT_BYTES: usize = 4;
 /// Elements converted at a time.
 const CONVERTED_AT_ONCE: usize = 1 << 14;
 
@@ -73,6 +76,17 @@ pub enum Problem {
         found: String,
         /// Fingerprint of the model, shortened.
         expected: String,
+    },
+    /// Keys and values are of another type than those of this run.
+    #[error(
+        "the state keeps keys and values as {found}, but this run keeps them as {expected}: run with --kv {found}, or \
+         make the state again"
+    )]
+    OtherKv {
+        /// Type in the file.
+        found: KvType,
+        /// Type of the run.
+        expected: KvType,
     },
     /// A longer or shorter file than its header announces.
     #[error(
@@ -108,7 +122,8 @@ struct Spec {
 impl Spec {
     /// Bytes; `None` if the shape is absurd.
     fn num_bytes(&self) -> Option<usize> {
-        self.shape.iter().try_fold(ELEMENT_BYTES, |bytes, &n| bytes.checked_mul(n))
+        let element = if self.dtype == Dtype::F16 { size_of::<u16>() } else { size_of::<u32>() };
+        self.shape.iter().try_fold(element, |bytes, &n| bytes.checked_mul(n))
     }
 }
 
@@ -122,18 +137,22 @@ fn layout(model: &Model, position: usize, has_logits: bool) -> Vec<Spec> {
         specs.push(spec("logits".into(), Dtype::F32, &[config.vocab_size]));
     }
     for (i, layer) in model.new_state().layers().iter().enumerate() {
-        let mut part = |part: &str, shape: &[usize]| {
-            specs.push(spec(format!("layers.{i}.{part}"), Dtype::F32, shape));
+        let mut part = |part: &str, dtype, shape: &[usize]| {
+            specs.push(spec(format!("layers.{i}.{part}"), dtype, shape));
         };
         match layer {
             LayerState::Mamba(_) => {
-                part("conv", &[mamba.conv_kernel - 1, mamba.conv_size()]);
-                part("ssm", &[mamba.num_heads, mamba.head_dim, mamba.state_size]);
+                part("conv", Dtype::F32, &[mamba.conv_kernel - 1, mamba.conv_size()]);
+                part("ssm", Dtype::F32, &[mamba.num_heads, mamba.head_dim, mamba.state_size]);
             }
             LayerState::Attention(_) => {
                 let shape = [position, attention.num_kv_heads, attention.head_dim];
-                part("k", &shape);
-                part("v", &shape);
+                let dtype = match model.kv_type() {
+                    KvType::F32 => Dtype::F32,
+                    KvType::F16 => Dtype::F16,
+                };
+                part("k", dtype, &shape);
+                part("v", dtype, &shape);
             }
             LayerState::Stateless => {}
         }

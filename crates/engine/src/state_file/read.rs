@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use sha2::{Digest as _, Sha256};
 use tangelo_core::limits::{CONTEXT_TOKENS_MAX, STATE_HEADER_BYTES_MAX};
 use tangelo_model::{Model, State};
+use tangelo_ops::attention::{Elements, KvType};
 
-use super::{CONVERTED_AT_ONCE, ELEMENT_BYTES, FORMAT, LENGTH_BYTES, Problem, Spec, VERSION, hex, layout};
+use super::{CONVERTED_AT_ONCE, FORMAT, LENGTH_BYTES, Problem, Spec, VERSION, hex, layout};
 use crate::error::{Error, Result};
 use crate::sequence::Sequence;
 
@@ -75,13 +77,18 @@ fn read(path: &Path, model: &Model) -> Result<Restored, Failure> {
     // The file really has the bytes of all tensors: from here on nothing larger than it is allocated.
     let mut hasher = Sha256::new();
     let mut tokens = Vec::new();
-    let mut floats = HashMap::with_capacity(specs.len());
+    let mut parts = HashMap::with_capacity(specs.len());
     for spec in specs {
         let len = spec.shape.iter().product();
         if spec.name == "tokens" {
             tokens = read_words(&mut input, &mut hasher, len, u32::from_le_bytes)?;
         } else {
-            floats.insert(spec.name, read_words(&mut input, &mut hasher, len, f32::from_le_bytes)?);
+            let data = if spec.dtype == Dtype::F16 {
+                Elements::F16(read_words(&mut input, &mut hasher, len, u16::from_le_bytes)?)
+            } else {
+                Elements::F32(read_words(&mut input, &mut hasher, len, f32::from_le_bytes)?)
+            };
+            parts.insert(spec.name, data);
         }
     }
     if metadata.get("sha256") != Some(&hex(&hasher.finalize())) {
@@ -91,8 +98,11 @@ fn read(path: &Path, model: &Model) -> Result<Restored, Failure> {
     if let Some(token) = tokens.iter().find(|&&t| t as usize >= vocab_size) {
         return Err(damaged(format!("token {token} is outside the vocabulary of {vocab_size}")).into());
     }
-    let logits = floats.remove("logits");
-    let state = State::from_tensors(model.config(), position, |name| floats.remove(name))
+    let logits = match parts.remove("logits") {
+        Some(Elements::F32(logits)) => Some(logits),
+        _ => None,
+    };
+    let state = State::from_tensors(model.config(), model.kv_type(), position, |name| parts.remove(name))
         .map_err(|error| damaged(error.to_string()))?;
     let sequence = Sequence::from_parts(model, tokens, state, logits);
     Ok(Restored { sequence, template: metadata.get("template").cloned() })
@@ -120,7 +130,7 @@ fn read_header(input: &mut impl Read, file_bytes: u64) -> Result<(Metadata, u64)
     Ok((header, header_bytes))
 }
 
-/// Format, version and model, in this order, so that the most telling difference is the one reported; then the
+/// Format, version, model and type of keys and values, in this order, so that the most telling difference is the one reported; then the
 /// position.
 fn check_metadata(metadata: &HashMap<String, String>, model: &Model) -> Result<usize, Problem> {
     let get = |key: &str| metadata.get(key).map_or("", String::as_str);
@@ -136,6 +146,13 @@ fn check_metadata(metadata: &HashMap<String, String>, model: &Model) -> Result<u
     if found != expected {
         let short = |digits: &str| digits.chars().take(FINGERPRINT_SHOWN).collect();
         return Err(Problem::OtherModel { found: short(found), expected: short(&expected) });
+    }
+    let kv = metadata.get("kv").map_or(KvType::F32.name(), String::as_str);
+    let found = KvType::from_name(kv);
+    let found = found.ok_or_else(|| damaged(format!("its keys and values are `{}`", shown(kv))))?;
+    let expected = model.kv_type();
+    if found != expected {
+        return Err(Problem::OtherKv { found, expected });
     }
     match get("position").parse() {
         Ok(position) if position <= CONTEXT_TOKENS_MAX => Ok(position),
@@ -167,20 +184,20 @@ fn check_layout(header: &Metadata, model: &Model, position: usize) -> Result<Vec
 }
 
 /// The next `len` words, which also go through the hash.
-fn read_words<T>(
+fn read_words<T, const BYTES: usize>(
     input: &mut impl Read,
     hasher: &mut Sha256,
     len: usize,
-    from_bytes: impl Fn([u8; ELEMENT_BYTES]) -> T,
+    from_bytes: impl Fn([u8; BYTES]) -> T,
 ) -> io::Result<Vec<T>> {
     let mut words = Vec::with_capacity(len);
-    let mut bytes = vec![0; CONVERTED_AT_ONCE.min(len) * ELEMENT_BYTES];
+    let mut bytes = vec![0; CONVERTED_AT_ONCE.min(len) * BYTES];
     while words.len() < len {
         let count = (len - words.len()).min(CONVERTED_AT_ONCE);
-        let bytes = &mut bytes[..count * ELEMENT_BYTES];
+        let bytes = &mut bytes[..count * BYTES];
         input.read_exact(bytes)?;
         hasher.update(&*bytes);
-        let (whole, _) = bytes.as_chunks::<ELEMENT_BYTES>();
+        let (whole, _) = bytes.as_chunks::<BYTES>();
         words.extend(whole.iter().map(|word| from_bytes(*word)));
     }
     Ok(words)

@@ -7,8 +7,9 @@ use std::path::Path;
 use safetensors::tensor::{Metadata, TensorInfo};
 use sha2::{Digest as _, Sha256};
 use tangelo_model::{Model, StateTensor};
+use tangelo_ops::attention::Elements;
 
-use super::{CONVERTED_AT_ONCE, ELEMENT_BYTES, FORMAT, Spec, VERSION, hex, layout};
+use super::{CONVERTED_AT_ONCE, FORMAT, Spec, VERSION, hex, layout};
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::sequence::Sequence;
@@ -48,6 +49,7 @@ fn metadata(
         ("version", VERSION.to_string()),
         ("model", hex(&model.fingerprint())),
         ("position", sequence.position().to_string()),
+        ("kv", model.kv_type().to_string()),
         ("sha256", sha256.to_string()),
     ]
     .map(|(key, value)| (key.to_string(), value))
@@ -76,17 +78,20 @@ fn header(metadata: HashMap<String, String>, specs: &[Spec]) -> io::Result<Vec<u
 fn for_each_chunk(sequence: &Sequence, parts: &[StateTensor], take: &mut Take<'_>) -> io::Result<()> {
     for_each_word(sequence.tokens(), |t| t.to_le_bytes(), take)?;
     for_each_word(sequence.logits().unwrap_or_default(), |x| x.to_le_bytes(), take)?;
-    parts.iter().try_for_each(|part| for_each_word(&part.data, |x| x.to_le_bytes(), take))
+    parts.iter().try_for_each(|part| match &part.data {
+        Elements::F32(data) => for_each_word(data, |x| x.to_le_bytes(), take),
+        Elements::F16(data) => for_each_word(data, |bits| bits.to_le_bytes(), take),
+    })
 }
 
 type Take<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
-fn for_each_word<T: Copy>(
+fn for_each_word<T: Copy, const BYTES: usize>(
     words: &[T],
-    to_bytes: impl Fn(T) -> [u8; ELEMENT_BYTES],
+    to_bytes: impl Fn(T) -> [u8; BYTES],
     take: &mut Take<'_>,
 ) -> io::Result<()> {
-    let mut bytes = Vec::with_capacity(CONVERTED_AT_ONCE.min(words.len()) * ELEMENT_BYTES);
+    let mut bytes = Vec::with_capacity(CONVERTED_AT_ONCE.min(words.len()) * BYTES);
     for chunk in words.chunks(CONVERTED_AT_ONCE) {
         bytes.clear();
         chunk.iter().for_each(|&word| bytes.extend_from_slice(&to_bytes(word)));

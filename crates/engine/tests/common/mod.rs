@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tangelo_engine::Sequence;
 use tangelo_formats::Checkpoint;
 use tangelo_model::Model;
+use tangelo_ops::attention::Elements;
 use tangelo_ops::{Cx, Simd};
 
 /// Models under the laws: every kind of block, plain and quantised weights. (files, folder of the prompts)
@@ -55,6 +56,13 @@ pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
+fn data_bits(data: &Elements) -> Vec<u32> {
+    match data {
+        Elements::F32(data) => bits(data),
+        Elements::F16(data) => data.iter().map(|&bits| bits.into()).collect(),
+    }
+}
+
 /// Everything a sequence can be told apart by.
 #[derive(Debug, PartialEq)]
 pub struct Seen {
@@ -68,7 +76,7 @@ pub fn seen(model: &Model, sequence: &Sequence) -> Seen {
     Seen {
         tokens: sequence.tokens().to_vec(),
         logits: sequence.logits().map(bits),
-        state: state.into_iter().map(|t| (t.name, t.shape, bits(&t.data))).collect(),
+        state: state.into_iter().map(|t| (t.name, t.shape, data_bits(&t.data))).collect(),
     }
 }
 

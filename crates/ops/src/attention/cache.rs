@@ -56,21 +56,29 @@ impl fmt::Display for KvType {
     }
 }
 
-/// Elements of a cache as plain arrays.
+/// Elements as a plain array.
 #[derive(Clone, Debug, PartialEq)]
-pub enum KvElements {
-    /// Those of a [`KvType::F32`] cache.
+pub enum Elements {
+    /// As in a [`KvType::F32`] cache.
     F32(Vec<f32>),
-    /// Bits of those of a [`KvType::F16`] cache.
+    /// Bits of binary16, as in a [`KvType::F16`] cache.
     F16(Vec<u16>),
 }
 
-impl KvElements {
+impl Elements {
+    /// Their type.
+    pub fn kv_type(&self) -> KvType {
+        match self {
+            Elements::F32(_) => KvType::F32,
+            Elements::F16(_) => KvType::F16,
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
-            KvElements::F32(data) => data.len(),
-            KvElements::F16(data) => data.len(),
+            Elements::F32(data) => data.len(),
+            Elements::F16(data) => data.len(),
         }
     }
 
@@ -161,15 +169,15 @@ impl KvCache {
     }
 
     /// Keys and values as plain arrays, each (len, K·D), in the type of the cache.
-    pub fn elements(&self) -> (KvElements, KvElements) {
+    pub fn elements(&self) -> (Elements, Elements) {
         match self.kv_type {
             KvType::F32 => {
                 let (keys, values) = self.rows(Page::as_f32);
-                (KvElements::F32(keys), KvElements::F32(values))
+                (Elements::F32(keys), Elements::F32(values))
             }
             KvType::F16 => {
                 let (keys, values) = self.rows(Page::as_f16);
-                (KvElements::F16(keys), KvElements::F16(values))
+                (Elements::F16(keys), Elements::F16(values))
             }
         }
     }
@@ -188,16 +196,16 @@ impl KvCache {
     ///
     /// # Panics
     /// If the types differ, or there are not whole rows, or not as many keys as values.
-    pub fn append_elements(&mut self, keys: &KvElements, values: &KvElements) {
+    pub fn append_elements(&mut self, keys: &Elements, values: &Elements) {
         let (width, len) = (self.width(), keys.len());
         assert!(len == values.len() && len.is_multiple_of(width.max(1)), "append_elements: whole rows");
         for at in (0..len).step_by(width.max(1)) {
             let row = at..at + width;
             match (self.next_slot(), keys, values) {
-                ((Page::F32(page), slot), KvElements::F32(k), KvElements::F32(v)) => {
+                ((Page::F32(page), slot), Elements::F32(k), Elements::F32(v)) => {
                     page.put(slot, &k[row.clone()], &v[row], |x| x);
                 }
-                ((Page::F16(page), slot), KvElements::F16(k), KvElements::F16(v)) => {
+                ((Page::F16(page), slot), Elements::F16(k), Elements::F16(v)) => {
                     page.put(slot, &k[row.clone()], &v[row], |x| x);
                 }
                 _ => panic!("append_elements: elements of a cache of {}", self.kv_type),

@@ -28,7 +28,7 @@ pub mod reference;
 mod tests;
 mod tile;
 
-pub use cache::{KvCache, KvElements, KvType, PAGE};
+pub use cache::{Elements, KvCache, KvType, PAGE};
 
 use crate::device::{Cx, SharedRows, View, ViewMut};
 use crate::lanes::over_lanes;

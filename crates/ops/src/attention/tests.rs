@@ -179,8 +179,8 @@ fn copies_share_pages_and_do_not_disturb_each_other() {
         one.append(case.k.view().slice_rows(70..100), case.v.view().slice_rows(70..100));
         let (keys, values) = one.elements();
         let plain = |x: &Mat| match kv_type {
-            KvType::F32 => KvElements::F32(x.data().to_vec()),
-            KvType::F16 => KvElements::F16(x.data().iter().map(|x| round_to_f16(*x)).collect()),
+            KvType::F32 => Elements::F32(x.data().to_vec()),
+            KvType::F16 => Elements::F16(x.data().iter().map(|x| round_to_f16(*x)).collect()),
         };
         assert_eq!((&keys, &values), (&plain(&case.k), &plain(&case.v)), "in the order they were given");
         let mut again = KvCache::new(2, 20, kv_type);

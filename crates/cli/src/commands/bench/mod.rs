@@ -24,8 +24,8 @@ use tangelo_core::limits::CONTEXT_TOKENS_MAX;
 use tangelo_engine::{CHUNK_TOKENS, available_bytes};
 use tangelo_formats::Checkpoint;
 use tangelo_model::Model;
-use tangelo_ops::Cx;
-use tangelo_ops::probe;
+use tangelo_ops::attention::KvType;
+use tangelo_ops::{Cx, probe};
 
 use super::logits::parse_chunk;
 use super::show::facts;
@@ -96,7 +96,7 @@ pub fn run(args: Args) -> Result<()> {
         None => None,
     };
     let cx = args.run.cx()?;
-    let report = measure(&args.model, plan, &cx, peer.as_ref())?;
+    let report = measure(&args.model, plan, args.run.kv, &cx, peer.as_ref())?;
     let document = json::document(&report);
     if let Some(file) = out {
         write_record(file, &document)?;
@@ -137,12 +137,12 @@ fn plan(args: &Args) -> Result<Plan> {
     })
 }
 
-fn measure(name: &str, plan: Plan, cx: &Cx, peer: Option<&Peer>) -> Result<Report> {
+fn measure(name: &str, plan: Plan, kv_type: KvType, cx: &Cx, peer: Option<&Peer>) -> Result<Report> {
     // A download is no part of loading.
     let path = hub::resolve(name)?;
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
-    let model = Model::load(cx, &checkpoint)?;
+    let model = Model::load(cx, &checkpoint)?.with_kv_type(kv_type);
     let load_s = start.elapsed().as_secs_f64();
     plan.check(&model, available_bytes())?;
 
@@ -169,7 +169,7 @@ fn measure(name: &str, plan: Plan, cx: &Cx, peer: Option<&Peer>) -> Result<Repor
         measured,
         load_s,
         peak_rss_bytes,
-        work: Work::of(&checkpoint)?,
+        work: Work::of(&checkpoint, kv_type)?,
         limits,
         comparison,
         plan,

@@ -91,6 +91,7 @@ pub(super) mod tests {
 
     use tangelo_formats::Checkpoint;
     use tangelo_ops::Simd;
+    use tangelo_ops::attention::KvType;
 
     use super::*;
     use crate::commands::bench::statistics::Spread;
@@ -133,7 +134,7 @@ pub(super) mod tests {
             measured: Measured { prefill: vec![prefill], decode, first_prefill_s: Some(0.75) },
             load_s: 0.25,
             peak_rss_bytes: Some(64 << 20),
-            work: Work::of(&checkpoint).expect("its types can be read"),
+            work: Work::of(&checkpoint, KvType::F32).expect("its types can be read"),
             limits: Limits {
                 read_bytes_per_s: 4e10,
                 int8_ops_per_s: 8e11,

@@ -12,6 +12,7 @@
 use anyhow::Result;
 use tangelo_formats::Checkpoint;
 use tangelo_model::State;
+use tangelo_ops::attention::KvType;
 
 /// A share of the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Work {
     ///
     /// # Errors
     /// If a weight has a type that cannot be read.
-    pub fn of(checkpoint: &Checkpoint) -> Result<Work> {
+    pub fn of(checkpoint: &Checkpoint, kv_type: KvType) -> Result<Work> {
         let config = checkpoint.config();
         let (mut body, mut routed, mut head) = (Share::default(), Share::default(), Share::default());
         let is_matrix = |shape: &[usize]| shape.len() == 2;
@@ -69,7 +70,7 @@ impl Work {
             head,
             experts: config.moe.as_ref().map_or((1, 1), |moe| (moe.num_experts, moe.num_experts_per_token)),
             state_bytes: State::bytes_fixed(config) as u64,
-            kv_bytes_per_token: State::bytes_per_token(config) as u64,
+            kv_bytes_per_token: State::bytes_per_token(config, kv_type) as u64,
         })
     }
 
@@ -120,7 +121,7 @@ mod tests {
 
     fn work(fixture: &str) -> Work {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(fixture);
-        Work::of(&Checkpoint::open(&path).expect("a fixture")).expect("its types can be read")
+        Work::of(&Checkpoint::open(&path).expect("a fixture"), KvType::F32).expect("its types can be read")
     }
 
     /// M-M*-M-*, 64 wide: heads of Mamba 24 × 8, state 16, 2 groups; attention 4 × 24 on 2; MLP 160; 512 tokens.

@@ -9,6 +9,7 @@ use tangelo_formats::config::{BlockKind, Config};
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::{Checkpoint, TokenizerSource};
 use tangelo_model::State;
+use tangelo_ops::attention::KvType;
 
 use crate::commands::synth::mixture_of_file_type;
 use crate::model;
@@ -45,8 +46,10 @@ pub struct Parameters {
 pub struct Memory {
     /// Convolution inputs and recurrent states.
     pub fixed: u64,
-    /// Keys and values.
+    /// Keys and values in f32.
     pub per_token: u64,
+    /// Keys and values in f16.
+    pub per_token_f16: u64,
     /// Length and bytes of whole sequences; the last is the longest.
     pub contexts: Vec<(usize, u64)>,
 }
@@ -131,12 +134,14 @@ impl Parameters {
 
 impl Memory {
     fn of(config: &Config) -> Memory {
-        let (fixed, per_token) = (State::bytes_fixed(config) as u64, State::bytes_per_token(config) as u64);
+        let fixed = State::bytes_fixed(config) as u64;
+        let [per_token, per_token_f16] =
+            [KvType::F32, KvType::F16].map(|kv_type| State::bytes_per_token(config, kv_type) as u64);
         let longest = config.max_position_embeddings;
         let shorter = CONTEXTS.into_iter().filter(|&n| n < longest);
         let contexts =
             shorter.chain([longest]).map(|n| (n, fixed.saturating_add(per_token.saturating_mul(n as u64))));
-        Memory { fixed, per_token, contexts: contexts.collect() }
+        Memory { fixed, per_token, per_token_f16, contexts: contexts.collect() }
     }
 }
 
@@ -270,6 +275,7 @@ mod tests {
         // llama.cpp reports the same 85,026,816 bytes for its recurrent memory.
         assert_eq!(memory.fixed, 85_026_816);
         assert_eq!(memory.per_token, 32 << 10, "8192 scalars in f32");
+        assert_eq!(memory.per_token_f16, 16 << 10);
         let lengths: Vec<usize> = memory.contexts.iter().map(|(n, _)| *n).collect();
         assert_eq!(lengths, [4096, 32768, 131_072, 262_144]);
         assert_eq!(memory.contexts[3].1, 85_026_816 + (8 << 30));

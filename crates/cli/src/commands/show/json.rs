@@ -31,6 +31,7 @@ pub fn document(facts: &Facts) -> Value {
         "memory": {
             "state_bytes_per_sequence": memory.fixed,
             "bytes_per_token": memory.per_token,
+            "bytes_per_token_kv_f16": memory.per_token_f16,
             "contexts": contexts,
         },
         "context_length": config.max_position_embeddings,

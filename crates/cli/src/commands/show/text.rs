@@ -150,7 +150,8 @@ fn memory(page: &mut Page, memory: &Memory, files: Option<&Files>) {
         );
     }
     page.line("state", &format!("{:>11}  for each sequence", size(memory.fixed)));
-    page.line("keys, values", &format!("{:>11}  for each token", size(memory.per_token)));
+    let f16 = format!("{} with --kv f16", size(memory.per_token_f16));
+    page.line("keys, values", &format!("{:>11}  for each token, {f16}", size(memory.per_token)));
     for (i, (tokens, bytes)) in memory.contexts.iter().enumerate() {
         let note =
             if i + 1 == memory.contexts.len() { "in one sequence, the longest" } else { "in one sequence" };
