@@ -19,8 +19,8 @@ pub(super) const GROUPS: usize = STEP / 16;
 const TOGETHER: usize = 4;
 /// Tokens whose sums are held at once (4 panels: 60 KiB): a multiple of every tile height.
 const TOKENS: usize = 240;
-/// Panels per part at most when they go straight from memory.
-const DIRECT_PANELS: usize = 8;
+/// Panels read side by side when they go straight from memory.
+const STREAMS: usize = 4;
 
 /// See [`super::matmul`].
 pub(super) fn matmul(cx: &Cx, x: View<'_>, w: &Packed, format: &Format, out: &Output<'_>) {
@@ -50,14 +50,17 @@ pub(super) fn matmul(cx: &Cx, x: View<'_>, w: &Packed, format: &Format, out: &Ou
 /// For one token, which is limited by memory: codes are used as they come.
 fn straight(cx: &Cx, x: &QuantisedRows, w: &Packed, kernels: &Kernels, out: &Output<'_>) {
     let blocks = w.cols() / w.dtype().block_len();
-    let grain = (w.panels() / (8 * cx.threads())).clamp(1, DIRECT_PANELS);
-    cx.run_ranges(w.panels(), grain, &|panels| {
-        for panel in panels {
-            // SAFETY: the kernels are of a level this machine has; the panel holds that many blocks, the stream the
-            // records of the row, and a panel belongs to one part.
-            unsafe {
-                let sums = (kernels.direct)(w.panel(panel).as_ptr(), blocks, x.stream(0, 0).as_ptr());
-                write(out, w, panel, 0..1, &[sums]);
+    let streams = (w.panels() / (8 * cx.threads())).clamp(1, STREAMS);
+    cx.run_ranges(w.panels(), streams, &|panels| {
+        let mut sums = [[0.0; LANES]; STREAMS];
+        let sums = &mut sums[..panels.len()];
+        let first = w.panel(panels.start);
+        // SAFETY: the kernels are of a level this machine has; the panels hold that many blocks each and follow each
+        // other, the stream has the records of the row, and a panel belongs to one part.
+        unsafe {
+            (kernels.direct)(first.as_ptr(), first.len(), blocks, x.stream(0, 0).as_ptr(), sums);
+            for (panel, sums) in panels.zip(sums) {
+                write(out, w, panel, 0..1, std::slice::from_ref(sums));
             }
         }
     });

@@ -8,7 +8,7 @@ use crate::dispatch::{Impl, Simd};
 use crate::lanes::{LANES, Lanes};
 use crate::quant::*;
 use crate::quantise_rows::{BLOCK, Block, Part};
-use crate::words::{Codes, Words, unroll};
+use crate::words::{Codes, Words, prefetch, unroll};
 use std::marker::PhantomData;
 use tangelo_core::DType;
 
@@ -23,8 +23,12 @@ pub(super) struct Panel {
     pub min: [f32; GROUPS * LANES],
 }
 
-/// The products of sixteen rows, straight from their `blocks` interleaved blocks, and one token, whose records are `x`.
-pub(super) type Direct = unsafe fn(panel: *const u8, blocks: usize, x: *const Block) -> [f32; LANES];
+/// Adds the products of one token, whose records are `x`, and some panels, straight from their `blocks` interleaved
+/// blocks, to the sums of each; the panels lie `stride` bytes apart.
+///
+/// They are read side by side, as several streams: memory answers those faster than one after the other.
+pub(super) type Direct =
+    unsafe fn(panels: *const u8, stride: usize, blocks: usize, x: *const Block, sums: &mut [[f32; LANES]]);
 
 /// Unpacks `blocks` interleaved blocks, of together at most [`STEP`] elements.
 pub(super) type Unpack = unsafe fn(src: *const u8, blocks: usize, panel: &mut Panel);
@@ -79,15 +83,15 @@ impl<W: Words> Codes<W> for Unpacked {
     }
 }
 
-/// Repeats a block for every group `$g` of a block of `$format`, two at a time: which nibble a group has is then known
-/// at compile time. Unrolling all sixteen would gain nothing that shows and takes minutes to compile.
+/// Repeats a block for every group `$g` of a block of `$format`, eight at a time: which bits a group has is then known at
+/// compile time, as every format repeats itself after eight groups at most.
 macro_rules! for_groups {
     ($format:ty, $g:ident, $body:block) => {{
         let groups = <$format>::FORMAT.dtype.block_len() / <$format>::FORMAT.group;
-        for pair in 0..groups.div_ceil(2) {
-            unroll!(i in [0 1] {
+        for eight in 0..groups.div_ceil(8) {
+            unroll!(i in [0 1 2 3 4 5 6 7] {
                 if i < groups {
-                    let $g = 2 * pair + i;
+                    let $g = 8 * eight + i;
                     $body
                 }
             });
@@ -96,27 +100,42 @@ macro_rules! for_groups {
 }
 
 /// # Safety
-/// The instruction set of `W` must be available; `panel` must hold `blocks` interleaved blocks and `x` a record for
-/// every 32 of their elements.
+/// The instruction set of `W` must be available; every panel must hold `blocks` interleaved blocks and `x` a
+/// record for every 32 of their elements.
 #[inline(always)]
-unsafe fn direct<W: Words, F: Interleaved>(panel: *const u8, blocks: usize, x: *const Block) -> [f32; LANES] {
+unsafe fn direct<W: Words, F: Interleaved>(
+    panels: *const u8,
+    stride: usize,
+    blocks: usize,
+    x: *const Block,
+    sums: &mut [[f32; LANES]],
+) {
     let (group, len) = (F::FORMAT.group, F::FORMAT.dtype.block_len());
     // SAFETY: every block and record below is one of those the caller vouches for.
     unsafe {
-        let mut s = [W::Floats::splat(0.0)];
         for b in 0..blocks {
-            let block = panel.add(b * LANES * F::FORMAT.dtype.block_bytes());
+            let block = panels.add(b * LANES * F::FORMAT.dtype.block_bytes());
             let x = x.add(b * len / BLOCK);
-            for_groups!(F, g, {
-                let (x, part) = (x.add(g * group / BLOCK), Part::of(g * group, group));
-                let n = W::dots::<F, 1>(Stored::<F>(block, g, PhantomData), x, part);
-                let min = if F::FORMAT.has_min { F::min::<W>(block, g) } else { W::Floats::splat(0.0) };
-                accumulate::<W, F, 1>(&mut s, n, F::scale::<W>(block, g), min, x, part);
-            });
+            for (p, sums) in sums.iter_mut().enumerate() {
+                let block = block.add(p * stride);
+                let mut s = [W::Floats::load(sums.as_ptr())];
+                let bytes = LANES * F::FORMAT.dtype.block_bytes();
+                for_groups!(F, g, {
+                    if group < len {
+                        // The fields of a long block are read side by side, which no prefetcher sees through.
+                        let share = bytes / (len / group);
+                        for at in (g * share..(g + 1) * share).step_by(64) {
+                            prefetch(block.wrapping_add(bytes + at));
+                        }
+                    }
+                    let (x, part) = (x.add(g * group / BLOCK), Part::of(g * group, group));
+                    let n = W::dots::<F, 1>(Stored::<F>(block, g, PhantomData), x, part);
+                    let min = if F::FORMAT.has_min { F::min::<W>(block, g) } else { W::Floats::splat(0.0) };
+                    accumulate::<W, F, 1>(&mut s, n, F::scale::<W>(block, g), min, x, part);
+                });
+                s[0].store(sums.as_mut_ptr());
+            }
         }
-        let mut sums = [0.0; LANES];
-        s[0].store(sums.as_mut_ptr());
-        sums
     }
 }
 
@@ -241,12 +260,14 @@ macro_rules! instance {
     ($words:ty, $features:literal, $format:ident, $full:literal, $part:literal) => {{
         #[target_feature(enable = $features)]
         unsafe fn direct_of<F: Interleaved>(
-            panel: *const u8,
+            panels: *const u8,
+            stride: usize,
             blocks: usize,
             x: *const Block,
-        ) -> [f32; LANES] {
+            sums: &mut [[f32; LANES]],
+        ) {
             // SAFETY: the caller vouches, and the features are those of the level.
-            unsafe { direct::<$words, F>(panel, blocks, x) }
+            unsafe { direct::<$words, F>(panels, stride, blocks, x, sums) }
         }
         #[target_feature(enable = $features)]
         unsafe fn unpack_of<F: Interleaved>(src: *const u8, blocks: usize, panel: &mut Panel) {

@@ -10,8 +10,8 @@
 use super::Weight;
 use crate::device::{Cx, SharedRows};
 use crate::lanes::LANES;
+use crate::quant;
 use crate::quant::interleaved::{deinterleave_bits, interleave_bits};
-use crate::quant::{self, Format};
 use memmap2::MmapMut;
 use tangelo_core::DType;
 
@@ -44,19 +44,19 @@ impl Packed {
         #[cfg(target_os = "linux")]
         // A kernel without huge pages refuses, and small ones serve.
         let _ = memory.advise(memmap2::Advice::HugePage);
-        let spans = spans(w.dtype);
+        let (spans, zeros) = (spans(w.dtype), vec![0; w.row_bytes]);
+        let plane = quant::format(w.dtype).and_then(|format| format.bit_plane);
         let shared = SharedRows::new(&mut memory, panel_bytes);
         cx.run_ranges(panels, PANELS_PER_PART, &|panels| {
             for panel in panels {
+                let row = |lane: usize| {
+                    let row = panel * LANES + lane;
+                    if row < w.rows { w.row(row) } else { &zeros }
+                };
                 // SAFETY: a panel belongs to one part.
                 let out = unsafe { shared.part(panel, 0..panel_bytes) };
-                let first = panel * LANES;
-                for row in first..w.rows.min(first + LANES) {
-                    interleave(w.row(row), w.dtype, &spans, row - first, out);
-                }
-                if let Some(format) = quant::format(w.dtype) {
-                    move_bit_planes(format, out, interleave_bits);
-                }
+                interleave(std::array::from_fn(row), w.dtype.block_bytes(), &spans, out);
+                move_bit_planes(plane, w.dtype.block_bytes(), out, interleave_bits);
             }
         });
         let Weight { dtype, rows, cols, scale, .. } = *w;
@@ -101,11 +101,10 @@ impl Packed {
     /// The bytes of row `r` as they were stored.
     pub fn row(&self, r: usize) -> Vec<u8> {
         let mut panel = self.panel(r / LANES).to_vec();
-        if let Some(format) = quant::format(self.dtype) {
-            move_bit_planes(format, &mut panel, deinterleave_bits);
-        }
-        let mut row = vec![0; self.panel_bytes / LANES];
         let block_bytes = self.dtype.block_bytes();
+        let plane = quant::format(self.dtype).and_then(|format| format.bit_plane);
+        move_bit_planes(plane, block_bytes, &mut panel, deinterleave_bits);
+        let mut row = vec![0; self.panel_bytes / LANES];
         for (row, block) in row.chunks_exact_mut(block_bytes).zip(panel.chunks_exact(LANES * block_bytes)) {
             for Span { offset, unit, count } in spans(self.dtype) {
                 for at in (offset..offset + unit * count).step_by(unit) {
@@ -145,36 +144,40 @@ fn spans(dtype: DType) -> Vec<Span> {
     spans
 }
 
-/// Writes a row's bytes to their places in its panel, as lane `lane`.
-fn interleave(row: &[u8], dtype: DType, spans: &[Span], lane: usize, panel: &mut [u8]) {
-    let size = dtype.block_bytes();
-    for (block, out) in row.chunks_exact(size).zip(panel.chunks_exact_mut(LANES * size)) {
+/// Writes sixteen rows of whole blocks of `size` bytes side by side.
+fn interleave(rows: [&[u8]; LANES], size: usize, spans: &[Span], panel: &mut [u8]) {
+    for (b, out) in panel.chunks_exact_mut(LANES * size).enumerate() {
+        let blocks = rows.map(|row| &row[b * size..][..size]);
         for &Span { offset, unit, count } in spans {
-            let src = &block[offset..offset + unit * count];
             let out = &mut out[offset * LANES..(offset + unit * count) * LANES];
             match unit {
-                4 => scatter::<4>(src, lane, out),
-                2 => scatter::<2>(src, lane, out),
-                _ => scatter::<1>(src, lane, out),
+                4 => gather::<4>(blocks, offset, out),
+                2 => gather::<2>(blocks, offset, out),
+                _ => gather::<1>(blocks, offset, out),
             }
         }
     }
 }
 
-/// Writes units of `N` bytes to lane `lane` of groups of sixteen.
+/// Units of `N` bytes from `offset` on, sixteen by sixteen, until `out` is full.
 #[inline]
-fn scatter<const N: usize>(src: &[u8], lane: usize, out: &mut [u8]) {
-    let groups = out.as_chunks_mut::<N>().0.chunks_exact_mut(LANES);
-    for (unit, group) in src.as_chunks::<N>().0.iter().zip(groups) {
-        group[lane] = *unit;
+fn gather<const N: usize>(blocks: [&[u8]; LANES], offset: usize, out: &mut [u8]) {
+    assert!(blocks.iter().all(|block| offset + out.len() / LANES <= block.len()));
+    for (i, units) in out.as_chunks_mut::<N>().0.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        for (unit, block) in units.iter_mut().zip(blocks) {
+            // SAFETY: i · N is less than the length of `out` over sixteen, so that the unit ends inside the block, which
+            // was checked above.
+            *unit = unsafe { block.as_ptr().add(offset + i * N).cast::<[u8; N]>().read_unaligned() };
+        }
     }
 }
 
-/// Applies `to` to the words that hold a bit per element, in every interleaved block.
-fn move_bit_planes(format: &Format, panel: &mut [u8], to: impl Fn(u32) -> u32) {
-    let Some(plane) = format.bit_plane else { return };
-    for block in panel.chunks_exact_mut(LANES * format.dtype.block_bytes()) {
-        for word in block[plane * LANES..(plane + 4) * LANES].as_chunks_mut::<4>().0 {
+/// Applies `to` to the words that hold a bit per element, in every interleaved block of `size` bytes a row.
+fn move_bit_planes(plane: Option<usize>, size: usize, panel: &mut [u8], to: impl Fn(u32) -> u32) {
+    let Some(plane) = plane else { return };
+    for block in panel.chunks_exact_mut(LANES * size) {
+        let words = block[plane * LANES..].as_chunks_mut::<4>().0.first_chunk_mut::<LANES>();
+        for word in words.expect("a plane is a word of the block") {
             *word = to(u32::from_le_bytes(*word)).to_le_bytes();
         }
     }

@@ -151,7 +151,7 @@ unsafe fn keep(v: &mut __m256i) {
 /// What is subtracted from codes so that a whole group adds up in 16 bits: an accumulator takes half of the group's
 /// products, and |code − centre| · 127 · group / 2 stays within 32,767 (31 · 127 · 16 would not, 16 · 127 · 16 does).
 const fn centre(q_max: u8, group: usize) -> u32 {
-    if q_max as usize * 127 * group / 2 <= 32767 { 0 } else { (q_max as u32 + 1) / 2 }
+    if q_max as usize * 127 * group / 2 <= 32767 { 0 } else { (q_max as u32).div_ceil(2) }
 }
 
 /// Codes of up to 63: pairs (at most 2 · 63 · 127) do not saturate, and their sum is right modulo 2^16 however far it
