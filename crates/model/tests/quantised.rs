@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Cases, cx, goldens, load, logits};
+use common::{Cases, cx, divergence, goldens, load, logits};
 
 /// Mean KL divergence allowed for 8-bit activations (`fixtures/README.md`).
 const MEAN_KL: f64 = 5e-3;
@@ -24,16 +24,4 @@ fn divergence_from_exact_dequantisation_is_small() {
             assert!(mean <= MEAN_KL, "{dtype} {name}: mean KL {mean}");
         }
     }
-}
-
-/// KL(softmax(want) ‖ softmax(got)).
-fn divergence(want: &[f64], got: &[f32]) -> f64 {
-    let got: Vec<f64> = got.iter().map(|x| f64::from(*x)).collect();
-    let log_softmax = |x: &[f64]| {
-        let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = x.iter().map(|v| (v - largest).exp()).sum();
-        x.iter().map(|v| v - largest - sum.ln()).collect::<Vec<f64>>()
-    };
-    let (p, q) = (log_softmax(want), log_softmax(&got));
-    p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
 }

@@ -134,3 +134,15 @@ pub fn log_probability(logits: &[f32], target: u32) -> f64 {
     let sum: f64 = logits.iter().map(|l| f64::from(l - largest).exp()).sum();
     f64::from(logits[target as usize] - largest) - sum.ln()
 }
+
+/// KL(softmax(want) ‖ softmax(got)).
+pub fn divergence(want: &[f64], got: &[f32]) -> f64 {
+    let got: Vec<f64> = got.iter().map(|x| f64::from(*x)).collect();
+    let log_softmax = |x: &[f64]| {
+        let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = x.iter().map(|v| (v - largest).exp()).sum();
+        x.iter().map(|v| v - largest - sum.ln()).collect::<Vec<f64>>()
+    };
+    let (p, q) = (log_softmax(want), log_softmax(&got));
+    p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
