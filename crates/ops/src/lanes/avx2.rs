@@ -66,6 +66,16 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(src: *const u16) -> Self {
+        unsafe {
+            let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(src.cast()));
+            let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(src.add(8).cast()));
+            let (low, high) = (_mm256_slli_epi32::<16>(low), _mm256_slli_epi32::<16>(high));
+            Avx2(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, dst: *mut f32) {
         unsafe {
             _mm256_storeu_ps(dst, self.0);

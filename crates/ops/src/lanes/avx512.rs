@@ -46,6 +46,14 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(src: *const u16) -> Self {
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(src.cast()));
+            Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, dst: *mut f32) {
         unsafe { _mm512_storeu_ps(dst, self.0) }
     }

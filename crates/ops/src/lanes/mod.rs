@@ -44,7 +44,21 @@ pub(crate) trait Lanes: Copy {
         // SAFETY: the caller vouches for sixteen elements and the instruction set.
         unsafe {
             let mut wide = [0.0; LANES];
-            wide.iter_mut().enumerate().for_each(|(i, x)| *x = tangelo_core::float::f16_to_f32(*src.add(i)));
+            wide.iter_mut()
+                .enumerate()
+                .for_each(|(i, x)| *x = tangelo_core::float::f16_to_f32(src.add(i).read_unaligned()));
+            Self::load(wide.as_ptr())
+        }
+    }
+    /// Reads the bits of 16 bfloat16 numbers and widens them, exactly.
+    #[inline(always)]
+    unsafe fn load_bf16(src: *const u16) -> Self {
+        // SAFETY: the caller vouches for sixteen elements and the instruction set.
+        unsafe {
+            let mut wide = [0.0; LANES];
+            for (i, x) in wide.iter_mut().enumerate() {
+                *x = f32::from_bits(u32::from(src.add(i).read_unaligned()) << 16);
+            }
             Self::load(wide.as_ptr())
         }
     }

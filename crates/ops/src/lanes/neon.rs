@@ -75,6 +75,16 @@ unsafe fn widen(src: *const u16) -> float32x4_t {
     wide
 }
 
+/// Four bfloat16 numbers.
+///
+/// # Safety
+/// `src` must be readable for four elements.
+#[inline(always)]
+unsafe fn widen_bf16(src: *const u16) -> float32x4_t {
+    // SAFETY: the caller vouches for the elements.
+    unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(vld1_u16(src)))) }
+}
+
 // SAFETY of all bodies: NEON is always there; the trait's callers vouch for the pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Lanes for Neon {
@@ -93,6 +103,13 @@ impl Lanes for Neon {
     #[inline(always)]
     unsafe fn load_f16(src: *const u16) -> Self {
         unsafe { Neon([widen(src), widen(src.add(4)), widen(src.add(8)), widen(src.add(12))]) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(src: *const u16) -> Self {
+        unsafe {
+            Neon([widen_bf16(src), widen_bf16(src.add(4)), widen_bf16(src.add(8)), widen_bf16(src.add(12))])
+        }
     }
 
     #[inline(always)]

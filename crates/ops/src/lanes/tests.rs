@@ -123,6 +123,20 @@ type Widen = unsafe fn(src: &[u16; LANES], dst: &mut [f32; LANES]);
 
 over_lanes! { static WIDEN: Widen = widen(src: &[u16; LANES], dst: &mut [f32; LANES]), widen_plain }
 
+over_lanes! { static WIDEN_BF16: Widen = widen_bf16(src: &[u16; LANES], dst: &mut [f32; LANES]), widen_bf16_plain }
+
+/// # Safety
+/// The instruction set of `V` must be available.
+#[inline(always)]
+unsafe fn widen_bf16<V: Lanes>(src: &[u16; LANES], dst: &mut [f32; LANES]) {
+    // SAFETY: the arrays hold sixteen elements; the caller vouches for the instruction set.
+    unsafe { V::load_bf16(src.as_ptr()).store(dst.as_mut_ptr()) }
+}
+
+fn widen_bf16_plain(src: &[u16; LANES], dst: &mut [f32; LANES]) {
+    *dst = src.map(tangelo_core::float::bf16_to_f32);
+}
+
 /// # Safety
 /// The instruction set of `V` must be available.
 #[inline(always)]
@@ -136,7 +150,7 @@ fn widen_plain(src: &[u16; LANES], dst: &mut [f32; LANES]) {
 }
 
 #[test]
-fn every_f16_widens_exactly() {
+fn every_short_float_widens_exactly() {
     on_every_simd(|cx, _| {
         for first in (0..=u16::MAX).step_by(LANES) {
             let src = std::array::from_fn(|i| first + i as u16);
@@ -144,7 +158,11 @@ fn every_f16_widens_exactly() {
             // SAFETY: `choose` returns what this machine can run.
             unsafe { cx.choose(WIDEN)(&src, &mut got) };
             widen_plain(&src, &mut want);
-            assert_same_bits(&got, &want, &format!("from {first:#x}, {}", cx.simd()));
+            assert_same_bits(&got, &want, &format!("f16 from {first:#x}, {}", cx.simd()));
+            // SAFETY: as above.
+            unsafe { cx.choose(WIDEN_BF16)(&src, &mut got) };
+            widen_bf16_plain(&src, &mut want);
+            assert_same_bits(&got, &want, &format!("bf16 from {first:#x}, {}", cx.simd()));
         }
     });
 }

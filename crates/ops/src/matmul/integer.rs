@@ -8,6 +8,7 @@ use crate::device::{Cx, View};
 use crate::lanes::LANES;
 use crate::quant::Format;
 use crate::quantise_rows::{BLOCK, QuantisedRows, quantise_rows};
+use std::cell::RefCell;
 use std::ops::Range;
 
 /// Elements of k unpacked at a time: a multiple of every block length.
@@ -20,7 +21,7 @@ const TOGETHER: usize = 4;
 /// Tokens whose sums are held at once (4 panels: 60 KiB): a multiple of every tile height.
 const TOKENS: usize = 240;
 /// Panels read side by side when they go straight from memory.
-const STREAMS: usize = 4;
+pub(super) const STREAMS: usize = 4;
 
 /// See [`super::matmul`].
 pub(super) fn matmul(cx: &Cx, x: View<'_>, w: &Packed, format: &Format, out: &Output<'_>) {
@@ -33,25 +34,24 @@ pub(super) fn matmul(cx: &Cx, x: View<'_>, w: &Packed, format: &Format, out: &Ou
         return straight(cx, &quantise_rows(cx, x, 1), w, &kernels, out);
     }
     let x = quantise_rows(cx, x, kernels.tile);
-    let together = (w.panels() / (8 * cx.threads())).clamp(1, TOGETHER);
-    cx.run_ranges(w.panels(), together, &|panels| {
-        let mut scratch = Scratch::zeroed();
-        for first in (0..m).step_by(TOKENS) {
-            let tokens = first..m.min(first + TOKENS);
-            scratch.multiply(&kernels, format, &x, w, panels.clone(), tokens.clone());
-            for (panel, sums) in panels.clone().zip(&scratch.sums) {
-                // SAFETY: a panel belongs to one part.
-                unsafe { write(out, w, panel, tokens.clone(), sums) };
+    cx.run_ranges(w.panels(), w.grain(cx, TOGETHER), &|panels| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            for first in (0..m).step_by(TOKENS) {
+                let tokens = first..m.min(first + TOKENS);
+                scratch.multiply(&kernels, format, &x, w, panels.clone(), tokens.clone());
+                for (panel, sums) in panels.clone().zip(&scratch.sums) {
+                    // SAFETY: a panel belongs to one part.
+                    unsafe { write(out, w, panel, tokens.clone(), sums) };
+                }
             }
-        }
+        });
     });
 }
 
 /// For one token, which is limited by memory: codes are used as they come.
 fn straight(cx: &Cx, x: &QuantisedRows, w: &Packed, kernels: &Kernels, out: &Output<'_>) {
     let blocks = w.cols() / w.dtype().block_len();
-    let streams = (w.panels() / (8 * cx.threads())).clamp(1, STREAMS);
-    cx.run_ranges(w.panels(), streams, &|panels| {
+    cx.run_ranges(w.panels(), w.grain(cx, STREAMS), &|panels| {
         let mut sums = [[0.0; LANES]; STREAMS];
         let sums = &mut sums[..panels.len()];
         let first = w.panel(panels.start);
@@ -66,11 +66,15 @@ fn straight(cx: &Cx, x: &QuantisedRows, w: &Packed, kernels: &Kernels, out: &Out
     });
 }
 
-/// What a part computes in.
+/// What a thread computes in.
 struct Scratch {
     panels: [Panel; TOGETHER],
     /// (panel, token, row).
     sums: [[[f32; LANES]; TOKENS]; TOGETHER],
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Box<Scratch>> = RefCell::new(Box::new(Scratch::zeroed()));
 }
 
 impl Scratch {
@@ -89,14 +93,13 @@ impl Scratch {
         panels: Range<usize>,
         tokens: Range<usize>,
     ) {
-        let (block_len, block_bytes) = (format.dtype.block_len(), LANES * format.dtype.block_bytes());
+        let block_len = format.dtype.block_len();
         self.sums.iter_mut().for_each(|sums| sums[..tokens.len()].fill([0.0; LANES]));
         for from in (0..w.cols()).step_by(STEP) {
             let len = STEP.min(w.cols() - from);
             for (panel, p) in self.panels.iter_mut().zip(panels.clone()) {
-                let src = &w.panel(p)[from / block_len * block_bytes..];
-                // SAFETY: the kernels are of a level this machine has; `len` elements of the panel follow.
-                unsafe { (kernels.unpack)(src.as_ptr(), len / block_len, panel) };
+                // SAFETY: the kernels are of a level this machine has, and the piece holds so many blocks.
+                unsafe { (kernels.unpack)(w.piece(p, from, len).as_ptr(), len / block_len, panel) };
             }
             let mut at = tokens.start;
             while at < tokens.end {

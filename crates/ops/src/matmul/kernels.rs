@@ -8,7 +8,7 @@ use crate::dispatch::{Impl, Simd};
 use crate::lanes::{LANES, Lanes};
 use crate::quant::*;
 use crate::quantise_rows::{BLOCK, Block, Part};
-use crate::words::{Codes, Words, prefetch, unroll};
+use crate::words::{Codes, Words, unroll};
 use std::marker::PhantomData;
 use tangelo_core::DType;
 
@@ -125,7 +125,7 @@ unsafe fn direct<W: Words, F: Interleaved>(
                         // The fields of a long block are read side by side, which no prefetcher sees through.
                         let share = bytes / (len / group);
                         for at in (g * share..(g + 1) * share).step_by(64) {
-                            prefetch(block.wrapping_add(bytes + at));
+                            W::Floats::prefetch(block.wrapping_add(bytes + at));
                         }
                     }
                     let (x, part) = (x.add(g * group / BLOCK), Part::of(g * group, group));

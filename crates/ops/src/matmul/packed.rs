@@ -98,6 +98,19 @@ impl Packed {
         &self.memory[p * self.panel_bytes..(p + 1) * self.panel_bytes]
     }
 
+    /// Elements `from .. from + len` of each row of panel `p`.
+    pub(super) fn piece(&self, p: usize, from: usize, len: usize) -> &[u8] {
+        let (block, bytes) = (self.dtype.block_len(), LANES * self.dtype.block_bytes());
+        &self.panel(p)[from / block * bytes..(from + len) / block * bytes]
+    }
+
+    /// How many panels make a part: `most`, or fewer if threads would be left without, but not so few that claiming a
+    /// part is noticeable beside it.
+    pub(super) fn grain(&self, cx: &Cx, most: usize) -> usize {
+        let enough = PART_BYTES.div_ceil(self.panel_bytes).min(self.panels().div_ceil(cx.threads()));
+        (self.panels() / (8 * cx.threads())).clamp(1, most).max(enough.min(most))
+    }
+
     /// The bytes of row `r` as they were stored.
     pub fn row(&self, r: usize) -> Vec<u8> {
         let mut panel = self.panel(r / LANES).to_vec();
@@ -116,6 +129,8 @@ impl Packed {
     }
 }
 
+/// Weights that are worth claiming for themselves: a microsecond or two.
+const PART_BYTES: usize = 32 << 10;
 /// Panels packed per part.
 const PANELS_PER_PART: usize = 8;
 

@@ -83,18 +83,6 @@ macro_rules! unroll {
 }
 pub(crate) use unroll;
 
-/// Asks for the line that `at` is in, which need not exist.
-#[inline(always)]
-pub(crate) fn prefetch(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has the instruction, and it has no effect that a program can see.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
 /// Four activations as one word.
 ///
 /// # Safety
