@@ -42,7 +42,8 @@ fn model() -> &'static Model {
     MODEL.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny");
         let checkpoint = Checkpoint::open(&folder).expect("the fixture is well-formed");
-        Model::load(&Cx::new(1, Simd::best()).expect("one thread can be had"), &checkpoint).expect("the fixture is well-formed")
+        Model::load(&Cx::new(1, Simd::best()).expect("one thread can be had"), &checkpoint)
+            .expect("the fixture is well-formed")
     })
 }
 
