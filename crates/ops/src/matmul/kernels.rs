@@ -116,25 +116,25 @@ unsafe fn direct<W: Words, F: Interleaved>(
         for b in 0..blocks {
             let block = panels.add(b * LANES * F::FORMAT.dtype.block_bytes());
             let x = x.add(b * len / BLOCK);
-            for (p, sums) in sums.iter_mut().enumerate() {
-                let block = block.add(p * stride);
-                let mut s = [W::Floats::load(sums.as_ptr())];
-                let bytes = LANES * F::FORMAT.dtype.block_bytes();
-                for_groups!(F, g, {
-                    if group < len {
-                        // The fields of a long block are read side by side, which no prefetcher sees through.
+            for_groups!(F, g, {
+                let (x, part) = (x.add(g * group / BLOCK), Part::of(g * group, group));
+                for (p, sums) in sums.iter_mut().enumerate() {
+                    let block = block.add(p * stride);
+                    if group < BLOCK {
+                        // Fields that lie apart are read side by side, which no prefetcher sees through.
+                        let bytes = LANES * F::FORMAT.dtype.block_bytes();
                         let share = bytes / (len / group);
                         for at in (g * share..(g + 1) * share).step_by(64) {
                             W::Floats::prefetch(block.wrapping_add(bytes + at));
                         }
                     }
-                    let (x, part) = (x.add(g * group / BLOCK), Part::of(g * group, group));
                     let n = W::dots::<F, 1>(Stored::<F>(block, g, PhantomData), x, part);
                     let min = if F::FORMAT.has_min { F::min::<W>(block, g) } else { W::Floats::splat(0.0) };
+                    let mut s = [W::Floats::load(sums.as_ptr())];
                     accumulate::<W, F, 1>(&mut s, n, F::scale::<W>(block, g), min, x, part);
-                });
-                s[0].store(sums.as_mut_ptr());
-            }
+                    s[0].store(sums.as_mut_ptr());
+                }
+            });
         }
     }
 }
