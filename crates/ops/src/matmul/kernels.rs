@@ -34,9 +34,15 @@ pub(super) type Direct =
 pub(super) type Unpack = unsafe fn(src: *const u8, blocks: usize, panel: &mut Panel);
 
 /// Adds the products of an unpacked panel of `len` elements and some tokens to their sums; `stride` records lie between
-/// a token's record of one block of 32 and its next.
-pub(super) type Multiply =
-    unsafe fn(panel: &Panel, len: usize, x: *const Block, stride: usize, sums: &mut [[f32; LANES]]);
+/// a token's record of one block of 32 and its next. Meanwhile the memory of `ahead` is asked for.
+pub(super) type Multiply = unsafe fn(
+    panel: &Panel,
+    len: usize,
+    x: *const Block,
+    stride: usize,
+    sums: &mut [[f32; LANES]],
+    ahead: &[u8],
+);
 
 /// The kernels of one format and instruction set.
 #[derive(Clone, Copy)]
@@ -204,21 +210,22 @@ unsafe fn multiply<W: Words, F: Interleaved, const FULL: usize, const PART: usiz
     x: *const Block,
     stride: usize,
     mut sums: &mut [[f32; LANES]],
+    mut ahead: &[u8],
 ) {
     let mut x = x;
     // SAFETY: the caller vouches.
     unsafe {
         while sums.len() >= FULL {
-            tile::<W, F, FULL>(panel, len, x, stride, sums);
-            (x, sums) = (x.add(FULL), &mut sums[FULL..]);
+            tile::<W, F, FULL>(panel, len, x, stride, sums, ahead);
+            (x, sums, ahead) = (x.add(FULL), &mut sums[FULL..], &[]);
         }
         while sums.len() >= PART {
-            tile::<W, F, PART>(panel, len, x, stride, sums);
-            (x, sums) = (x.add(PART), &mut sums[PART..]);
+            tile::<W, F, PART>(panel, len, x, stride, sums, ahead);
+            (x, sums, ahead) = (x.add(PART), &mut sums[PART..], &[]);
         }
         while !sums.is_empty() {
-            tile::<W, F, 1>(panel, len, x, stride, sums);
-            (x, sums) = (x.add(1), &mut sums[1..]);
+            tile::<W, F, 1>(panel, len, x, stride, sums, ahead);
+            (x, sums, ahead) = (x.add(1), &mut sums[1..], &[]);
         }
     }
 }
@@ -232,9 +239,11 @@ unsafe fn tile<W: Words, F: Interleaved, const M: usize>(
     x: *const Block,
     stride: usize,
     sums: &mut [[f32; LANES]],
+    ahead: &[u8],
 ) {
     assert!(len <= STEP && sums.len() >= M);
     let group = F::FORMAT.group;
+    let mut ahead = ahead.chunks(ahead.len().div_ceil(len / group).max(1));
     // SAFETY: groups lie inside the panel (len ≤ STEP) and the records are those the caller vouches for.
     unsafe {
         let mut s = [W::Floats::splat(0.0); M];
@@ -242,6 +251,9 @@ unsafe fn tile<W: Words, F: Interleaved, const M: usize>(
             s[i] = W::Floats::load(sums[i].as_ptr());
         }
         for g in 0..len / group {
+            for line in ahead.next().unwrap_or(&[]).chunks(64) {
+                W::Floats::prefetch(line.as_ptr());
+            }
             let (x, part) = (x.add(g * group / BLOCK * stride), Part::of(g * group, group));
             let q = panel.q.as_ptr().add(g * group * LANES);
             let n = W::dots::<F, M>(Unpacked(q), x, part);
@@ -281,9 +293,10 @@ macro_rules! instance {
             x: *const Block,
             stride: usize,
             sums: &mut [[f32; LANES]],
+            ahead: &[u8],
         ) {
             // SAFETY: as above.
-            unsafe { multiply::<$words, F, $full, $part>(panel, len, x, stride, sums) }
+            unsafe { multiply::<$words, F, $full, $part>(panel, len, x, stride, sums, ahead) }
         }
         Kernels {
             direct: direct_of::<$format>,
