@@ -5,8 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tangelo_core::limits::{CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX};
+use tangelo_engine::{available_bytes, check_weights};
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::{Checkpoint, Config, TokenizerSource};
+use tangelo_model::Model;
+use tangelo_ops::Cx;
+use tangelo_ops::attention::KvType;
 
 use crate::hub;
 
@@ -16,6 +20,16 @@ use crate::hub;
 /// If there is no such model or its files are damaged.
 pub fn open(model: &str) -> Result<Checkpoint> {
     Ok(Checkpoint::open(&hub::resolve(model)?)?)
+}
+
+/// The weights of an opened model, if they fit in memory, to be run by `cx` with a cache of `kv`.
+///
+/// # Errors
+/// If there is not enough memory or a tensor is not what the configuration asks for.
+pub fn load(cx: &Cx, checkpoint: &Checkpoint, kv: KvType) -> Result<Model> {
+    let bytes = checkpoint.tensors().map(|tensor| tensor.bytes.len() as u64).sum();
+    check_weights(bytes, available_bytes())?;
+    Ok(Model::load(cx, checkpoint)?.with_kv_type(kv))
 }
 
 /// The tokenizer of an opened model, which is checked against the model's vocabulary.

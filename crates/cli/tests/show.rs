@@ -36,7 +36,7 @@ Weights
   file              ../../fixtures/tiny/model.safetensors
 
 Memory
-  weights            583.95 KiB  mapped from 1 file
+  weights            583.95 KiB  copied from 1 file
   state               45.00 KiB  for each sequence
   keys, values            768 B  for each token, 384 B with --kv f16
       4,096 tokens     3.04 MiB  in one sequence, the longest

@@ -6,8 +6,8 @@
 //! fixed recurrent state + n · (keys and values per token), n rounded up to whole pages of 64
 //! ```
 //!
-//! bytes. A fork or kept state takes the fixed part again. Weights are mapped from their files and are not counted:
-//! the system counts them as available.
+//! bytes. A fork or kept state takes the fixed part again. Weights take the bytes they have in their files; they are in memory
+//! before a context is asked for, so that the system no longer counts their part as available.
 
 use tangelo_model::{Model, State};
 use tangelo_ops::attention::PAGE;
@@ -65,6 +65,17 @@ pub fn check_context(model: &Model, context: usize, available: Option<u64>) -> R
     }
 }
 
+/// Whether weights of `bytes` bytes fit in `available` bytes, if these are known.
+///
+/// # Errors
+/// [`Error::WeightsTooLarge`].
+pub fn check_weights(bytes: u64, available: Option<u64>) -> Result<()> {
+    match available {
+        Some(available) if bytes > available => Err(Error::WeightsTooLarge { needed: bytes, available }),
+        _ => Ok(()),
+    }
+}
+
 /// Bytes of memory that can be had without swapping, where the system says so (Linux: `MemAvailable`).
 pub fn available_bytes() -> Option<u64> {
     parse_meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?)
@@ -79,6 +90,13 @@ fn parse_meminfo(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_larger_than_memory_are_refused_before_they_are_read() {
+        assert!(check_weights(5, Some(5)).is_ok() && check_weights(5, None).is_ok());
+        let error = check_weights(6, Some(5)).expect_err("one byte too many").to_string();
+        assert!(error.contains("6 bytes") && error.contains("5 bytes"), "{error}");
+    }
 
     #[test]
     fn meminfo_is_read_in_kibibytes() {

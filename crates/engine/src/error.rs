@@ -65,6 +65,17 @@ pub enum Error {
         /// The longest context that fits.
         fits: usize,
     },
+    /// Weights that the machine cannot hold.
+    #[error(
+        "the weights take {needed} bytes of memory, but {available} bytes are available: close other programs or choose \
+         a smaller file"
+    )]
+    WeightsTooLarge {
+        /// Bytes of the weights.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
     /// A sampling parameter outside its range.
     #[error("the sampling parameter {name} must be {expected}, found {found}")]
     Parameter {

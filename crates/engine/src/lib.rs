@@ -24,7 +24,7 @@ pub mod sampling;
 mod sequence;
 pub mod state_file;
 
-pub use capacity::{available_bytes, check_context, context_bytes, default_context};
+pub use capacity::{available_bytes, check_context, check_weights, context_bytes, default_context};
 pub use error::{Error, Result};
 pub use generation::{Finish, Generation, Limits, Step, Token};
 pub use kept::KeptStates;

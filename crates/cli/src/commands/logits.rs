@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<()> {
         (None, None) => bail!("no token ids were given"),
     };
     let cx = args.run.cx()?;
-    let model = Model::load(&cx, &model::open(&args.model)?)?.with_kv_type(args.run.kv);
+    let model = model::load(&cx, &model::open(&args.model)?, args.run.kv)?;
     let vocab_size = model.config().vocab_size;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
         bail!("token id {id} is outside the model's vocabulary: its ids are 0 to {}", vocab_size - 1);

@@ -81,7 +81,7 @@ pub fn run(args: Args) -> Result<()> {
     let windows = windows(ids.len(), args.context, stride);
     let computed: usize = windows.iter().map(|w| w.tokens.len() - 1).sum();
     let bar = progress::bar("perplexity", computed as u64, progress::Unit::Tokens);
-    let model = Model::load(&cx, &checkpoint)?.with_kv_type(args.run.kv);
+    let model = model::load(&cx, &checkpoint, args.run.kv)?;
     let scorer = Scorer { model, cx, chunk: args.chunk_tokens, bar };
     let start = Instant::now();
     let mut nats = 0.0;

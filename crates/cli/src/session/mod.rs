@@ -61,7 +61,7 @@ impl Session {
         let spinner = spinner(format!("opening {}", args.model));
         let cx = args.run.cx()?;
         let checkpoint = model::open(&args.model)?;
-        let model = Model::load(&cx, &checkpoint)?.with_kv_type(args.run.kv);
+        let model = model::load(&cx, &checkpoint, args.run.kv)?;
         let context = match args.context {
             Some(context) => {
                 check_context(&model, context, available_bytes())?;

@@ -1,6 +1,6 @@
 //! The walk over panels and tokens for block formats.
 
-use super::kernels::{Kernels, Panel, kernels};
+use super::kernels::{DIRECT_MAX, Direct, Kernels, Panel, kernels};
 use super::output::Output;
 use super::packed::Packed;
 use super::reference;
@@ -30,10 +30,10 @@ pub(super) fn matmul(cx: &Cx, x: View<'_>, w: &Packed, format: &Format, out: &Ou
     };
     let kernels = kernels.run;
     let m = x.rows();
-    if m == 1 {
-        return straight(cx, &quantise_rows(cx, x, 1), w, &kernels, out);
+    if let Some(&(tile, kernel)) = kernels.direct.iter().find(|(tile, _)| m <= *tile) {
+        return straight(cx, &quantise_rows(cx, x, tile), w, tile, kernel, out);
     }
-    let x = quantise_rows(cx, x, kernels.tile);
+    let x = quantise_rows(cx, x, kernels.multiply.0);
     cx.run_ranges(w.panels(), w.grain(cx, TOGETHER), &|panels| {
         SCRATCH.with_borrow_mut(|scratch| {
             for first in (0..m).step_by(TOKENS) {
@@ -48,19 +48,19 @@ pub(super) fn matmul(cx: &Cx, x: View<'_>, w: &Packed, format: &Format, out: &Ou
     });
 }
 
-/// For one token, which is limited by memory: codes are used as they come.
-fn straight(cx: &Cx, x: &QuantisedRows, w: &Packed, kernels: &Kernels, out: &Output<'_>) {
+/// For so few tokens that memory is the limit, or nearly: codes are used as they come.
+fn straight(cx: &Cx, x: &QuantisedRows, w: &Packed, tile: usize, kernel: Direct, out: &Output<'_>) {
     let blocks = w.cols() / w.dtype().block_len();
     cx.run_ranges(w.panels(), w.grain(cx, STREAMS), &|panels| {
-        let mut sums = [[0.0; LANES]; STREAMS];
-        let sums = &mut sums[..panels.len()];
+        let mut sums = [[0.0; LANES]; STREAMS * DIRECT_MAX];
+        let sums = &mut sums[..panels.len() * tile];
         let first = w.panel(panels.start);
-        // SAFETY: the kernels are of a level this machine has; the panels hold that many blocks each and follow each
-        // other, the stream has the records of the row, and a panel belongs to one part.
+        // SAFETY: the kernel is of a level this machine has; the panels hold that many blocks each and follow each
+        // other, the stream has the records of one tile, and a panel belongs to one part.
         unsafe {
-            (kernels.direct)(first.as_ptr(), first.len(), blocks, x.stream(0, 0).as_ptr(), sums);
-            for (panel, sums) in panels.zip(sums) {
-                write(out, w, panel, 0..1, std::slice::from_ref(sums));
+            kernel(first.as_ptr(), first.len(), blocks, x.stream(0, 0).as_ptr(), sums);
+            for (panel, sums) in panels.zip(sums.chunks(tile)) {
+                write(out, w, panel, 0..x.rows(), sums);
             }
         }
     });
@@ -94,7 +94,8 @@ impl Scratch {
         tokens: Range<usize>,
     ) {
         let block_len = format.dtype.block_len();
-        self.sums.iter_mut().for_each(|sums| sums[..tokens.len()].fill([0.0; LANES]));
+        let padded = tokens.len().next_multiple_of(kernels.multiply.0);
+        self.sums.iter_mut().for_each(|sums| sums[..padded].fill([0.0; LANES]));
         for from in (0..w.cols()).step_by(STEP) {
             let len = STEP.min(w.cols() - from);
             for (panel, p) in self.panels.iter_mut().zip(panels.clone()) {
@@ -102,19 +103,16 @@ impl Scratch {
                 unsafe { (kernels.unpack)(w.piece(p, from, len).as_ptr(), len / block_len, panel) };
             }
             let next = from + len..w.cols().min(from + len + STEP);
-            let mut at = tokens.start;
-            while at < tokens.end {
-                let tile = x.tile_of(at);
+            let (tile, multiply) = kernels.multiply;
+            for at in tokens.clone().step_by(tile) {
                 let records = x.stream(at, from / BLOCK).as_ptr();
                 for ((p, panel), sums) in panels.clone().zip(&self.panels).zip(&mut self.sums) {
-                    let sums = &mut sums[at - tokens.start..tile.end - tokens.start];
+                    let sums = &mut sums[at - tokens.start..][..tile];
                     // The first tile has the next stretch of weights fetched meanwhile.
                     let ahead = if at == tokens.start { w.piece(p, next.start, next.len()) } else { &[] };
-                    // SAFETY: as above; the records of the tile's rows follow each other, and those of the next block
-                    // come as many further as the tile has rows.
-                    unsafe { (kernels.multiply)(panel, len, records, tile.len(), sums, ahead) };
+                    // SAFETY: as above; the stream begins with the records of the whole tile.
+                    unsafe { multiply(panel, len, records, sums, ahead) };
                 }
-                at = tile.end;
             }
         }
     }

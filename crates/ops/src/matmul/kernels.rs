@@ -23,35 +23,33 @@ pub(super) struct Panel {
     pub min: [f32; GROUPS * LANES],
 }
 
-/// Adds the products of one token, whose records are `x`, and some panels, straight from their `blocks` interleaved
-/// blocks, to the sums of each; the panels lie `stride` bytes apart.
+/// Adds the products of a few tokens and some panels, straight from their `blocks` interleaved blocks, to the sums
+/// (panel, token); the panels lie `stride` bytes apart, and `x` holds the tokens' records, for every block of 32 one after
+/// the other.
 ///
-/// They are read side by side, as several streams: memory answers those faster than one after the other.
+/// Panels are read side by side, as several streams: memory answers those faster than one after the other.
 pub(super) type Direct =
     unsafe fn(panels: *const u8, stride: usize, blocks: usize, x: *const Block, sums: &mut [[f32; LANES]]);
+
+/// Most tokens of a [`Direct`] kernel.
+pub(super) const DIRECT_MAX: usize = 4;
 
 /// Unpacks `blocks` interleaved blocks, of together at most [`STEP`] elements.
 pub(super) type Unpack = unsafe fn(src: *const u8, blocks: usize, panel: &mut Panel);
 
-/// Adds the products of an unpacked panel of `len` elements and some tokens to their sums; `stride` records lie between
-/// a token's record of one block of 32 and its next. Meanwhile the memory of `ahead` is asked for.
-pub(super) type Multiply = unsafe fn(
-    panel: &Panel,
-    len: usize,
-    x: *const Block,
-    stride: usize,
-    sums: &mut [[f32; LANES]],
-    ahead: &[u8],
-);
+/// Adds the products of an unpacked panel of `len` elements and a tile of tokens to their sums; `x` as above. Meanwhile the
+/// memory of `ahead` is asked for.
+pub(super) type Multiply =
+    unsafe fn(panel: &Panel, len: usize, x: *const Block, sums: &mut [[f32; LANES]], ahead: &[u8]);
 
 /// The kernels of one format and instruction set.
 #[derive(Clone, Copy)]
 pub(super) struct Kernels {
-    pub direct: Direct,
+    /// For one token and for [`DIRECT_MAX`].
+    pub direct: [(usize, Direct); 2],
     pub unpack: Unpack,
-    /// Tokens that [`Kernels::multiply`] likes to be given at once; it takes fewer too.
-    pub tile: usize,
-    pub multiply: Multiply,
+    /// Tokens of a tile, and the kernel for it.
+    pub multiply: (usize, Multiply),
 }
 
 /// The kernels for a block format, best first; empty where an architecture has none yet.
@@ -106,10 +104,10 @@ macro_rules! for_groups {
 }
 
 /// # Safety
-/// The instruction set of `W` must be available; every panel must hold `blocks` interleaved blocks and `x` a
-/// record for every 32 of their elements.
+/// The instruction set of `W` must be available; every panel must hold `blocks` interleaved blocks and `x` `M`
+/// records for every 32 of their elements; `sums` holds `M` for every panel.
 #[inline(always)]
-unsafe fn direct<W: Words, F: Interleaved>(
+unsafe fn direct<W: Words, F: Interleaved, const M: usize>(
     panels: *const u8,
     stride: usize,
     blocks: usize,
@@ -121,10 +119,10 @@ unsafe fn direct<W: Words, F: Interleaved>(
     unsafe {
         for b in 0..blocks {
             let block = panels.add(b * LANES * F::FORMAT.dtype.block_bytes());
-            let x = x.add(b * len / BLOCK);
+            let x = x.add(b * len / BLOCK * M);
             for_groups!(F, g, {
-                let (x, part) = (x.add(g * group / BLOCK), Part::of(g * group, group));
-                for (p, sums) in sums.iter_mut().enumerate() {
+                let (x, part) = (x.add(g * group / BLOCK * M), Part::of(g * group, group));
+                for (p, sums) in sums.as_chunks_mut::<M>().0.iter_mut().enumerate() {
                     let block = block.add(p * stride);
                     if group < BLOCK {
                         // Fields that lie apart are read side by side, which no prefetcher sees through.
@@ -134,14 +132,38 @@ unsafe fn direct<W: Words, F: Interleaved>(
                             W::Floats::prefetch(block.wrapping_add(bytes + at));
                         }
                     }
-                    let n = W::dots::<F, 1>(Stored::<F>(block, g, PhantomData), x, part);
+                    let n = W::dots::<F, M>(Stored::<F>(block, g, PhantomData), x, part);
                     let min = if F::FORMAT.has_min { F::min::<W>(block, g) } else { W::Floats::splat(0.0) };
-                    let mut s = [W::Floats::load(sums.as_ptr())];
-                    accumulate::<W, F, 1>(&mut s, n, F::scale::<W>(block, g), min, x, part);
-                    s[0].store(sums.as_mut_ptr());
+                    let mut s = load::<W, M>(sums);
+                    accumulate::<W, F, M>(&mut s, n, F::scale::<W>(block, g), min, x, part);
+                    store::<W, M>(&s, sums);
                 }
             });
         }
+    }
+}
+
+/// # Safety
+/// The instruction set of `W` must be available.
+#[inline(always)]
+unsafe fn load<W: Words, const M: usize>(sums: &[[f32; LANES]; M]) -> [W::Floats; M] {
+    // SAFETY: every sum has sixteen elements; the caller vouches.
+    unsafe {
+        let mut s = [W::Floats::splat(0.0); M];
+        for i in 0..M {
+            s[i] = W::Floats::load(sums[i].as_ptr());
+        }
+        s
+    }
+}
+
+/// # Safety
+/// As [`load`].
+#[inline(always)]
+unsafe fn store<W: Words, const M: usize>(s: &[W::Floats; M], sums: &mut [[f32; LANES]; M]) {
+    for i in 0..M {
+        // SAFETY: as above.
+        unsafe { s[i].store(sums[i].as_mut_ptr()) };
     }
 }
 
@@ -198,80 +220,44 @@ unsafe fn unpack<W: Words, F: Interleaved>(src: *const u8, blocks: usize, panel:
     }
 }
 
-/// [`Multiply`] in tiles of `FULL`, then `PART` tokens, then single ones.
-///
 /// # Safety
-/// The instruction set of `W` must be available; the panel must hold `len` elements, and `x` the records of every token
-/// of `sums` for them.
+/// The instruction set of `W` must be available; the panel must hold `len` elements, and `x` `M` records for every 32 of
+/// them.
 #[inline(always)]
-unsafe fn multiply<W: Words, F: Interleaved, const FULL: usize, const PART: usize>(
+unsafe fn multiply<W: Words, F: Interleaved, const M: usize>(
     panel: &Panel,
     len: usize,
     x: *const Block,
-    stride: usize,
-    mut sums: &mut [[f32; LANES]],
-    mut ahead: &[u8],
-) {
-    let mut x = x;
-    // SAFETY: the caller vouches.
-    unsafe {
-        while sums.len() >= FULL {
-            tile::<W, F, FULL>(panel, len, x, stride, sums, ahead);
-            (x, sums, ahead) = (x.add(FULL), &mut sums[FULL..], &[]);
-        }
-        while sums.len() >= PART {
-            tile::<W, F, PART>(panel, len, x, stride, sums, ahead);
-            (x, sums, ahead) = (x.add(PART), &mut sums[PART..], &[]);
-        }
-        while !sums.is_empty() {
-            tile::<W, F, 1>(panel, len, x, stride, sums, ahead);
-            (x, sums, ahead) = (x.add(1), &mut sums[1..], &[]);
-        }
-    }
-}
-
-/// # Safety
-/// As [`multiply`], for `M` tokens.
-#[inline(always)]
-unsafe fn tile<W: Words, F: Interleaved, const M: usize>(
-    panel: &Panel,
-    len: usize,
-    x: *const Block,
-    stride: usize,
     sums: &mut [[f32; LANES]],
     ahead: &[u8],
 ) {
-    assert!(len <= STEP && sums.len() >= M);
+    assert!(len <= STEP);
+    let sums = sums.first_chunk_mut::<M>().expect("a sum for every token of the tile");
     let group = F::FORMAT.group;
     let mut ahead = ahead.chunks(ahead.len().div_ceil(len / group).max(1));
     // SAFETY: groups lie inside the panel (len ≤ STEP) and the records are those the caller vouches for.
     unsafe {
-        let mut s = [W::Floats::splat(0.0); M];
-        for i in 0..M {
-            s[i] = W::Floats::load(sums[i].as_ptr());
-        }
+        let mut s = load::<W, M>(sums);
         for g in 0..len / group {
             for line in ahead.next().unwrap_or(&[]).chunks(64) {
                 W::Floats::prefetch(line.as_ptr());
             }
-            let (x, part) = (x.add(g * group / BLOCK * stride), Part::of(g * group, group));
+            let (x, part) = (x.add(g * group / BLOCK * M), Part::of(g * group, group));
             let q = panel.q.as_ptr().add(g * group * LANES);
             let n = W::dots::<F, M>(Unpacked(q), x, part);
             let scale = W::Floats::load(panel.scale.as_ptr().add(g * LANES));
             let min = W::Floats::load(panel.min.as_ptr().add(g * LANES));
             accumulate::<W, F, M>(&mut s, n, scale, min, x, part);
         }
-        for i in 0..M {
-            s[i].store(sums[i].as_mut_ptr());
-        }
+        store::<W, M>(&s, sums);
     }
 }
 
 /// The functions above for one set of words, compiled for the features it needs.
 macro_rules! instance {
-    ($words:ty, $features:literal, $format:ident, $full:literal, $part:literal) => {{
+    ($words:ty, $features:literal, $format:ident, $tile:literal) => {{
         #[target_feature(enable = $features)]
-        unsafe fn direct_of<F: Interleaved>(
+        unsafe fn direct_of<F: Interleaved, const M: usize>(
             panels: *const u8,
             stride: usize,
             blocks: usize,
@@ -279,7 +265,7 @@ macro_rules! instance {
             sums: &mut [[f32; LANES]],
         ) {
             // SAFETY: the caller vouches, and the features are those of the level.
-            unsafe { direct::<$words, F>(panels, stride, blocks, x, sums) }
+            unsafe { direct::<$words, F, M>(panels, stride, blocks, x, sums) }
         }
         #[target_feature(enable = $features)]
         unsafe fn unpack_of<F: Interleaved>(src: *const u8, blocks: usize, panel: &mut Panel) {
@@ -291,18 +277,16 @@ macro_rules! instance {
             panel: &Panel,
             len: usize,
             x: *const Block,
-            stride: usize,
             sums: &mut [[f32; LANES]],
             ahead: &[u8],
         ) {
             // SAFETY: as above.
-            unsafe { multiply::<$words, F, $full, $part>(panel, len, x, stride, sums, ahead) }
+            unsafe { multiply::<$words, F, $tile>(panel, len, x, sums, ahead) }
         }
         Kernels {
-            direct: direct_of::<$format>,
+            direct: [(1, direct_of::<$format, 1>), (DIRECT_MAX, direct_of::<$format, DIRECT_MAX>)],
             unpack: unpack_of::<$format>,
-            tile: $full,
-            multiply: multiply_of::<$format>,
+            multiply: ($tile, multiply_of::<$format>),
         }
     }};
 }
@@ -318,29 +302,28 @@ fn table<F: Interleaved>() -> &'static [Impl<Kernels>] {
                     crate::words::Zmm,
                     "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c",
                     F,
-                    12,
-                    4
+                    12
                 ),
             },
             #[cfg(target_arch = "x86_64")]
             Impl {
                 simd: Simd::AvxVnni,
-                run: instance!(crate::words::Ymm<crate::words::Vnni>, "avxvnni,avx2,fma,f16c", F, 4, 2),
+                run: instance!(crate::words::Ymm<crate::words::Vnni>, "avxvnni,avx2,fma,f16c", F, 4),
             },
             #[cfg(target_arch = "x86_64")]
             Impl {
                 simd: Simd::Avx2,
-                run: instance!(crate::words::Ymm<crate::words::Maddubs>, "avx2,fma,f16c", F, 4, 2),
+                run: instance!(crate::words::Ymm<crate::words::Maddubs>, "avx2,fma,f16c", F, 4),
             },
             #[cfg(target_arch = "aarch64")]
             Impl {
                 simd: Simd::I8mm,
-                run: instance!(crate::words::Quads<crate::words::Usdot>, "neon,dotprod,i8mm", F, 4, 2),
+                run: instance!(crate::words::Quads<crate::words::Usdot>, "neon,dotprod,i8mm", F, 4),
             },
             #[cfg(target_arch = "aarch64")]
             Impl {
                 simd: Simd::Neon,
-                run: instance!(crate::words::Quads<crate::words::Sdot>, "neon,dotprod", F, 4, 2),
+                run: instance!(crate::words::Quads<crate::words::Sdot>, "neon,dotprod", F, 4),
             },
         ]
     }

@@ -67,8 +67,10 @@ fn extreme_codes_do_not_saturate() {
                     block[n - 4..].fill(0x3c);
                 }
                 let w = packed(Weight::new(format.dtype, 16, 256, &bytes, 1.0));
-                // One token goes straight from memory, more in tiles of several heights.
-                for (value, m) in [1.0, -1.0].into_iter().flat_map(|v| [1, 2, 3, 7, 13, 19].map(|m| (v, m))) {
+                // Up to four tokens go straight from memory, more in tiles, the last of which is not full.
+                for (value, m) in
+                    [1.0, -1.0].into_iter().flat_map(|v| [1, 2, 4, 5, 8, 13, 19].map(|m| (v, m)))
+                {
                     let x = Mat::from_vec(m, 256, vec![value; m * 256]);
                     let want = matmul(&reference, x.view(), &w, None);
                     let got = matmul(cx, x.view(), &w, None);

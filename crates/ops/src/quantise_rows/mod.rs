@@ -7,17 +7,19 @@
 //! that the row's results are NaN rather than plausible numbers.
 //!
 //! A block is one record of 64 bytes ([`Block`]) that also holds what the kernels need of its sums. Rows lie in tiles
-//! as high as a kernel's: block 0 of every row of the tile, then block 1, … so that a kernel reads one stream.
+//! as high as a kernel's: block 0 of every row of the tile, then block 1, … so that a kernel reads one stream. The last
+//! tile is filled up with rows of zeros.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
 use crate::device::{Cx, Mat, View};
 use crate::dispatch::{Impl, Simd};
-use std::ops::Range;
 
 /// Elements that share a scale.
 pub const BLOCK: usize = 32;
@@ -70,6 +72,11 @@ pub struct Block {
     pub pairs: [i32; 3],
 }
 
+impl Block {
+    /// Of zeros.
+    pub(crate) const ZERO: Block = Block { q: [0; BLOCK], d: 0.0, d_sum: 0.0, sum: [0; 3], pairs: [0; 3] };
+}
+
 /// f32 elements that a record takes the place of.
 const RECORD: usize = size_of::<Block>() / size_of::<f32>();
 
@@ -79,49 +86,42 @@ pub struct QuantisedRows {
     rows: usize,
     /// Blocks per row.
     blocks: usize,
-    /// Rows per tile; the last tile may be lower.
+    /// Rows per tile.
     tile: usize,
     /// Recycled memory for the records.
     memory: Mat,
 }
 
 impl QuantisedRows {
-    /// The rows of the tile that row `row` is in.
-    pub(crate) fn tile_of(&self, row: usize) -> Range<usize> {
-        let first = row / self.tile * self.tile;
-        first..self.rows.min(first + self.tile)
-    }
-
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
     /// Where the record of block `b` of row `row` lies; those of the next rows of the tile follow it, and block b + 1
-    /// of the same row lies as many records further as the tile has rows.
+    /// of the same row lies a tile's height further.
     fn index(&self, row: usize, b: usize) -> usize {
-        assert!(row < self.rows && b < self.blocks, "block {b} of row {row}");
-        let tile = self.tile_of(row);
-        tile.start * self.blocks + b * tile.len() + (row - tile.start)
+        let tile = row / self.tile * self.tile;
+        tile * self.blocks + b * self.tile + (row - tile)
     }
 
     /// All records, in the order that [`QuantisedRows::index`] describes.
     fn records(&self) -> &[Block] {
-        let data = self.memory.data();
+        let (data, rows) = (self.memory.data(), self.rows.next_multiple_of(self.tile));
         // SAFETY: the matrix holds rows · blocks records' worth of f32; a record is plain data, every bit pattern of
         // which is valid, and no more aligned than f32.
-        unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), self.rows * self.blocks) }
+        unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), rows * self.blocks) }
     }
 
     /// The record of block `b` of row `row`.
     pub fn block(&self, row: usize, b: usize) -> &Block {
+        assert!(row < self.rows && b < self.blocks, "block {b} of row {row}");
         &self.records()[self.index(row, b)]
     }
 
-    /// The records from block `b` of row `row` to the end of its tile.
+    /// The records from block `b` of row `row` on.
     pub(crate) fn stream(&self, row: usize, b: usize) -> &[Block] {
-        let tile = self.tile_of(row);
-        &self.records()[self.index(row, b)..tile.end * self.blocks]
+        &self.records()[self.index(row, b)..]
     }
 }
 
@@ -132,6 +132,8 @@ type Kernel = unsafe fn(x: &[f32], out: *mut Block, stride: usize);
 pub(crate) static IMPLS: &[Impl<Kernel>] = &[
     #[cfg(target_arch = "x86_64")]
     Impl { simd: Simd::Avx2, run: avx2::row },
+    #[cfg(target_arch = "aarch64")]
+    Impl { simd: Simd::Neon, run: neon::row },
     Impl { simd: Simd::Reference, run: reference::row },
 ];
 
@@ -145,17 +147,22 @@ const GRAIN: usize = 256;
 pub fn quantise_rows(cx: &Cx, x: View<'_>, tile: usize) -> QuantisedRows {
     let (rows, cols) = (x.rows(), x.cols());
     assert!(cols.is_multiple_of(BLOCK), "quantise_rows: {cols} is not a multiple of {BLOCK}");
-    let blocks = cols / BLOCK;
-    let mut out = QuantisedRows { rows, blocks, tile, memory: cx.mat(rows, blocks * RECORD) };
+    let (blocks, padded) = (cols / BLOCK, rows.next_multiple_of(tile));
+    let mut out = QuantisedRows { rows, blocks, tile, memory: cx.mat(padded, blocks * RECORD) };
     let kernel = cx.choose(IMPLS);
     let records = Records(out.memory.data_mut().as_mut_ptr().cast());
-    cx.run_ranges(rows, GRAIN.div_ceil(blocks.max(1)), &|rows| {
-        for row in rows {
-            let tile = out.tile_of(row);
-            let first = tile.start * blocks + (row - tile.start);
+    cx.run_ranges(padded, GRAIN.div_ceil(blocks.max(1)), &|part| {
+        for row in part {
             // SAFETY: `choose` returns what this machine can run. The records first, first + tile height, … are those
             // of this row, inside the memory, and a row belongs to one part.
-            unsafe { kernel(x.row(row), records.at(first), tile.len()) };
+            unsafe {
+                let first = records.at(out.index(row, 0));
+                if row < rows {
+                    kernel(x.row(row), first, tile);
+                } else {
+                    (0..blocks).for_each(|b| first.add(b * tile).write(Block::ZERO));
+                }
+            }
         }
     });
     out

@@ -6,8 +6,7 @@ use crate::testing::{Rng, on_every_simd};
 
 /// The records of one row by the reference.
 fn by_reference(x: &[f32]) -> Vec<Block> {
-    let zero = Block { q: [0; BLOCK], d: 0.0, d_sum: 0.0, sum: [0; 3], pairs: [0; 3] };
-    let mut out = vec![zero; x.len() / BLOCK];
+    let mut out = vec![Block::ZERO; x.len() / BLOCK];
     // SAFETY: one record per block.
     unsafe { reference::row(x, out.as_mut_ptr(), 1) };
     out
@@ -58,7 +57,7 @@ fn error_is_at_most_half_a_step_and_the_largest_is_exact() {
 fn sums_are_those_of_the_codes() {
     let x = Rng::new(6).uniform(BLOCK, 3.0);
     let block = by_reference(&x)[0];
-    let sum = |range: Range<usize>| block.q[range].iter().map(|&q| i32::from(q)).sum::<i32>();
+    let sum = |range: std::ops::Range<usize>| block.q[range].iter().map(|&q| i32::from(q)).sum::<i32>();
     assert_eq!(block.sum, [sum(0..16), sum(16..32), sum(0..32)]);
     for (pair, sum) in block.pairs.iter().zip(block.sum) {
         assert_eq!(i32::from(*pair as i16) + (pair >> 16), sum);

@@ -142,7 +142,7 @@ fn measure(name: &str, plan: Plan, kv_type: KvType, cx: &Cx, peer: Option<&Peer>
     let path = hub::resolve(name)?;
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
-    let model = Model::load(cx, &checkpoint)?.with_kv_type(kv_type);
+    let model = model::load(cx, &checkpoint, kv_type)?;
     let load_s = start.elapsed().as_secs_f64();
     plan.check(&model, available_bytes())?;
 

@@ -146,7 +146,7 @@ fn memory(page: &mut Page, memory: &Memory, files: Option<&Files>) {
     if let Some(files) = files {
         page.line(
             "weights",
-            &format!("{:>11}  mapped from {}", size(files.file_bytes), count(files.paths.len(), "file")),
+            &format!("{:>11}  copied from {}", size(files.file_bytes), count(files.paths.len(), "file")),
         );
     }
     page.line("state", &format!("{:>11}  for each sequence", size(memory.fixed)));
