@@ -230,6 +230,10 @@ unsafe fn wide<F: Interleaved, const M: usize>(
                     let high = _mm256_maddubs_epi16(magnitude.1, _mm256_sign_epi8(x, signed.1));
                     n[i].0 = _mm256_add_epi32(n[i].0, _mm256_madd_epi16(low, ones));
                     n[i].1 = _mm256_add_epi32(n[i].1, _mm256_madd_epi16(high, ones));
+                    if M > 1 {
+                        keep(&mut n[i].0);
+                        keep(&mut n[i].1);
+                    }
                 }
             }
         });
