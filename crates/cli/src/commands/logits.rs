@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use tangelo_core::{DType, TokenId};
 use tangelo_formats::safetensors::{TensorPlan, Writer};
-use tangelo_model::{LogitRows, Model, Segment};
+use tangelo_model::{LogitRows, Segment};
 use tangelo_ops::Mat;
 
 use crate::args::{RunArgs, usage};

@@ -23,7 +23,6 @@ use serde_json::Value;
 use tangelo_core::limits::CONTEXT_TOKENS_MAX;
 use tangelo_engine::{CHUNK_TOKENS, available_bytes};
 use tangelo_formats::Checkpoint;
-use tangelo_model::Model;
 use tangelo_ops::attention::KvType;
 use tangelo_ops::{Cx, probe};
 
@@ -31,7 +30,7 @@ use super::logits::parse_chunk;
 use super::show::facts;
 use crate::args::{RunArgs, usage};
 use crate::output::{self, OutputFile};
-use crate::{hub, progress};
+use crate::{hub, model, progress};
 use compare::{Ours, Peer};
 use measure::{Bench, Plan};
 use report::{ModelFacts, Report};
