@@ -30,6 +30,7 @@ pub(super) fn matmul(cx: &Cx, x: View<'_>, w: &Packed, format: &Format, out: &Ou
     };
     let kernels = kernels.run;
     let m = x.rows();
+    assert!(m > 0, "a product without tokens reads nothing");
     if let Some(&(tile, kernel)) = kernels.direct.iter().find(|(tile, _)| m <= *tile) {
         return straight(cx, &quantise_rows(cx, x, tile), w, tile, kernel, out);
     }

@@ -132,6 +132,9 @@ pub fn matmul(cx: &Cx, x: View<'_>, w: &Packed, bias: Option<&[f32]>) -> Mat {
     assert_eq!(x.cols(), w.cols(), "matmul: width of x and of the weight");
     assert!(bias.is_none_or(|b| b.len() == w.rows()), "matmul: one bias per output");
     let mut y = cx.mat(x.rows(), w.rows());
+    if x.rows() == 0 {
+        return y; // A prompt whose logits nobody asked for.
+    }
     let mut view = y.view_mut();
     let out = Output { y: &view.share(), scale: w.scale(), bias };
     match (quant::format(w.dtype()), cx.simd()) {

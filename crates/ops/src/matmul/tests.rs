@@ -123,6 +123,18 @@ fn reference_is_the_product() {
 }
 
 #[test]
+fn no_tokens_give_no_rows() {
+    on_every_simd(|cx, rng| {
+        for dtype in DType::ALL {
+            let bytes = weights(rng, dtype, 16, 256);
+            let w = packed(Weight::new(dtype, 16, 256, &bytes, 1.0));
+            let y = matmul(cx, Mat::from_vec(0, 256, Vec::new()).view(), &w, None);
+            assert_eq!((y.rows(), y.cols()), (0, 16), "{dtype}");
+        }
+    });
+}
+
+#[test]
 fn packing_keeps_every_byte() {
     let mut rng = Rng::new(8);
     for dtype in DType::ALL {
