@@ -8,8 +8,9 @@
 //! ```
 //!
 //! with one unsigned byte `q[i]` per element in natural order, an `offset` that is a constant of the format,
-//! and one f32 `scale` (and, for some, one f32 `min`) per group of 16 or 32 elements. The integer kernels are
-//! written against this form and know no packing; a format knows packing and no kernel. To add one: a layout
+//! and one f32 `scale` (and, for some, one f32 `min`) per group of 16 or 32 elements. A format knows
+//! packing twice: [`Format::unpack`] is the definition, [`Interleaved`] how kernels read sixteen rows at once, for all
+//! instruction sets. The kernels know no packing, a format knows no kernel. To add one: a layout
 //! in `tangelo_core::DType`, a file here, and its name in [`for_formats`].
 //!
 //! The product is exact in f32: an f16 has 11 significant bits, a block scale and a code together at most 12
