@@ -7,30 +7,33 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use tangelo_engine::{Advance, Sampler, SamplingParams, Sequence, advance};
-use tangelo_model::Model;
+use tangelo_model::{Model, State};
+use tangelo_ops::attention::KvType;
 
 /// Counts requests while it is told to.
 struct Counting;
 
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
 
-fn count() {
+fn count(bytes: usize) {
     if IS_COUNTING.load(Relaxed) {
         REQUESTS.fetch_add(1, Relaxed);
+        BYTES.fetch_add(bytes, Relaxed);
     }
 }
 
 // SAFETY: every call is passed on to the system's allocator unchanged; only a number is kept beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: the caller keeps the contract of `alloc`, which is the system's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: as for `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
@@ -41,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
         // SAFETY: as for `dealloc`.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -57,6 +60,13 @@ fn requests(work: impl FnOnce()) -> usize {
     work();
     IS_COUNTING.store(false, Relaxed);
     REQUESTS.load(Relaxed)
+}
+
+/// Bytes asked for during `work`, on all threads.
+fn bytes(work: impl FnOnce()) -> usize {
+    BYTES.store(0, Relaxed);
+    requests(work);
+    BYTES.load(Relaxed)
 }
 
 /// Positions per page of the attention cache; a new page is memory that the sequence keeps, and none begins in the
@@ -76,10 +86,37 @@ fn decode(model: &Model, cx: &tangelo_ops::Cx, sequence: &mut Sequence, steps: u
     }
 }
 
+/// What lists and reference counts may take beside the numbers themselves.
+const BOOKKEEPING: usize = 4 << 10;
+
+/// The sizes that the capacity of a machine is reckoned with, and that `tangelo show` prints, are those allocated.
+fn states_take_what_is_said(cx: &tangelo_ops::Cx) {
+    // Mixtures ask for lists of their experts' tokens besides.
+    for (name, _) in common::MODELS.iter().filter(|(name, _)| !name.starts_with("moe")) {
+        for kv in [KvType::F32, KvType::F16] {
+            let model = common::load(name).with_kv_type(kv);
+            let said = State::bytes_fixed(model.config());
+            let taken = bytes(|| drop(model.new_state()));
+            assert!((said..said + BOOKKEEPING).contains(&taken), "{name}: {taken} bytes, said {said}");
+
+            let mut sequence = common::prefilled(&model, cx, &[1; PAGE]);
+            let mut fork = sequence.clone();
+            decode(&model, cx, &mut fork, 1); // What the context keeps for a step is there now.
+            let said = PAGE * State::bytes_per_token(model.config(), kv);
+            let taken = bytes(|| decode(&model, cx, &mut sequence, PAGE));
+            assert!(
+                (said..said + BOOKKEEPING).contains(&taken),
+                "{name} {kv:?}: {taken} bytes a page, said {said}"
+            );
+        }
+    }
+}
+
 /// One test, because the counter counts what any thread of the process does.
 #[test]
-fn decoding_and_sampling_allocate_nothing() {
+fn decoding_and_sampling_allocate_nothing_and_states_what_is_said() {
     let cx = common::cx();
+    states_take_what_is_said(&cx);
     for (name, _) in common::MODELS.iter().filter(|(name, _)| !name.starts_with("moe")) {
         let model = common::load(name);
         let mut sequence = common::prefilled(&model, &cx, &[1; PROMPT]);
