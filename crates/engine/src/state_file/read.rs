@@ -130,8 +130,8 @@ fn read_header(input: &mut impl Read, file_bytes: u64) -> Result<(Metadata, u64)
     Ok((header, header_bytes))
 }
 
-/// Format, version, model and type of keys and values, in this order, so that the most telling difference is the one reported; then the
-/// position.
+/// Format, version, model and type of keys and values, in this order, so that the most telling difference is the one
+/// reported; then the position.
 fn check_metadata(metadata: &HashMap<String, String>, model: &Model) -> Result<usize, Problem> {
     let get = |key: &str| metadata.get(key).map_or("", String::as_str);
     if get("format") != FORMAT {
@@ -139,6 +139,9 @@ fn check_metadata(metadata: &HashMap<String, String>, model: &Model) -> Result<u
     }
     let version: u32 =
         get("version").parse().map_err(|_| damaged(format!("the version is `{}`", shown(get("version")))))?;
+    if version == 0 {
+        return Err(damaged("the version is `0`".to_string()));
+    }
     if version > VERSION {
         return Err(Problem::NewerVersion { found: version });
     }
@@ -147,7 +150,8 @@ fn check_metadata(metadata: &HashMap<String, String>, model: &Model) -> Result<u
         let short = |digits: &str| digits.chars().take(FINGERPRINT_SHOWN).collect();
         return Err(Problem::OtherModel { found: short(found), expected: short(&expected) });
     }
-    let kv = metadata.get("kv").map_or(KvType::F32.name(), String::as_str);
+    // Version 1 had f32 only and did not say so; a later file that does not say is damaged.
+    let kv = if version == 1 { KvType::F32.name() } else { get("kv") };
     let found = KvType::from_name(kv);
     let found = found.ok_or_else(|| damaged(format!("its keys and values are `{}`", shown(kv))))?;
     let expected = model.kv_type();
