@@ -91,11 +91,11 @@ mod tests {
     }
 
     #[test]
-    fn formats_has_one_such_function() {
+    fn formats_has_two_such_functions() {
         let one = code("fn map() {\n DANGER { a() };\n DANGER { b() }\n}\n");
         assert_eq!(found(keyword, &[("crates/formats/src/map.rs", &one)]), []);
-        let two = [("crates/formats/src/a.rs", one.as_str()), ("crates/formats/src/b.rs", one.as_str())];
-        assert_eq!(found(keyword, &two), [("crates/formats/src/b.rs".into(), 1)]);
+        let paths = ["crates/formats/src/a.rs", "crates/formats/src/b.rs", "crates/formats/src/c.rs"];
+        assert_eq!(found(keyword, &paths.map(|path| (path, one.as_str()))), [(paths[2].into(), 1)]);
     }
 
     #[test]
