@@ -18,7 +18,7 @@
 //! width of vectors, so one token and a chunk of tokens give the same bits (principle P1).
 //!
 //! Weights are multiplied in [`Packed`] form, sixteen rows side by side, so that the fast twins keep an output per lane
-//! and no sum goes across lanes. Two ways lead there ([`integer`]): for a few tokens, codes go from memory to the
+//! and no sum goes across lanes. Two ways lead there (`integer.rs`): for a few tokens, codes go from memory to the
 //! multiplier; for more, a stretch of a few panels is unpacked into the first-level cache and met by every token.
 
 mod dense;

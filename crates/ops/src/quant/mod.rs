@@ -9,9 +9,9 @@
 //!
 //! with one unsigned byte `q[i]` per element in natural order, an `offset` that is a constant of the format,
 //! and one f32 `scale` (and, for some, one f32 `min`) per group of 16 or 32 elements. A format knows
-//! packing twice: [`Format::unpack`] is the definition, [`Interleaved`] how kernels read sixteen rows at once, for all
+//! packing twice: [`Format::unpack`] is the definition, `Interleaved` how kernels read sixteen rows at once, for all
 //! instruction sets. The kernels know no packing, a format knows no kernel. To add one: a layout
-//! in `tangelo_core::DType`, a file here, and its name in [`for_formats`].
+//! in `tangelo_core::DType`, a file here, and its name in `for_formats`.
 //!
 //! The product is exact in f32: an f16 has 11 significant bits, a block scale and a code together at most 12
 //! (Q6_K: 7 + 5), and f32 holds 24. So `+ min` is the only rounding, and evaluating with or without a fused
@@ -54,7 +54,7 @@ pub(crate) use {
 ///
 /// `min` is written only by formats with [`Format::has_min`]; the others leave it alone and it may be empty.
 /// If the lengths disagree, the blocks that fit in all of them are unpacked. This is the definition of a format; the
-/// kernels read blocks through [`Interleaved`], which must agree with it.
+/// kernels read blocks through `Interleaved`, which must agree with it.
 pub type Unpack = fn(src: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]);
 
 /// What the kernels need to know of a block format.
