@@ -46,11 +46,6 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
-    /// Bytes of the weight, all of which every call reads.
-    pub fn bytes(&self) -> usize {
-        self.weight.bytes()
-    }
-
     /// (l, cols) → (l, rows).
     pub fn apply(&self, cx: &Cx, x: View<'_>) -> Mat {
         matmul(cx, x, &self.weight, self.bias.as_deref())

@@ -140,7 +140,6 @@ pub fn matmul(cx: &Cx, x: View<'_>, w: &Packed, bias: Option<&[f32]>) -> Mat {
     match (quant::format(w.dtype()), cx.simd()) {
         (None, Simd::Reference) => reference::dense(cx, x, w, &out),
         (None, _) => dense::matmul(cx, x, w, &out),
-        (Some(format), Simd::Reference) => reference::quantised(cx, x, w, format, &out),
         (Some(format), _) => integer::matmul(cx, x, w, format, &out),
     }
     y

@@ -45,7 +45,7 @@ impl Packed {
         // A kernel without huge pages refuses, and small ones serve.
         let _ = memory.advise(memmap2::Advice::HugePage);
         let (spans, zeros) = (spans(w.dtype), vec![0; w.row_bytes]);
-        let plane = quant::format(w.dtype).and_then(|format| format.bit_plane);
+        let plane = bit_plane(w.dtype);
         let shared = SharedRows::new(&mut memory, panel_bytes);
         cx.run_ranges(panels, PANELS_PER_PART, &|panels| {
             for panel in panels {
@@ -56,7 +56,7 @@ impl Packed {
                 // SAFETY: a panel belongs to one part.
                 let out = unsafe { shared.part(panel, 0..panel_bytes) };
                 interleave(std::array::from_fn(row), w.dtype.block_bytes(), &spans, out);
-                move_bit_planes(plane, w.dtype.block_bytes(), out, interleave_bits);
+                interleave_bit_planes(plane, w.dtype.block_bytes(), out);
             }
         });
         let Weight { dtype, rows, cols, scale, .. } = *w;
@@ -113,20 +113,26 @@ impl Packed {
 
     /// The bytes of row `r` as they were stored.
     pub fn row(&self, r: usize) -> Vec<u8> {
-        let mut panel = self.panel(r / LANES).to_vec();
-        let block_bytes = self.dtype.block_bytes();
-        let plane = quant::format(self.dtype).and_then(|format| format.bit_plane);
-        move_bit_planes(plane, block_bytes, &mut panel, deinterleave_bits);
+        let (panel, lane, size) = (self.panel(r / LANES), r % LANES, self.dtype.block_bytes());
+        let (spans, plane) = (spans(self.dtype), bit_plane(self.dtype));
         let mut row = vec![0; self.panel_bytes / LANES];
-        for (row, block) in row.chunks_exact_mut(block_bytes).zip(panel.chunks_exact(LANES * block_bytes)) {
-            for Span { offset, unit, count } in spans(self.dtype) {
+        for (row, block) in row.chunks_exact_mut(size).zip(panel.chunks_exact(LANES * size)) {
+            for &Span { offset, unit, count } in &spans {
                 for at in (offset..offset + unit * count).step_by(unit) {
-                    row[at..at + unit].copy_from_slice(&block[at * LANES + r % LANES * unit..][..unit]);
+                    row[at..at + unit].copy_from_slice(&block[at * LANES + lane * unit..][..unit]);
                 }
+            }
+            if let Some(word) = plane.and_then(|at| row[at..].first_chunk_mut::<4>()) {
+                *word = deinterleave_bits(u32::from_le_bytes(*word)).to_le_bytes();
             }
         }
         row
     }
+}
+
+/// Where a block holds a bit per element, if it does.
+fn bit_plane(dtype: DType) -> Option<usize> {
+    quant::format(dtype).and_then(|format| format.bit_plane)
 }
 
 /// Weights that are worth claiming for themselves: a microsecond or two.
@@ -187,13 +193,13 @@ fn gather<const N: usize>(blocks: [&[u8]; LANES], offset: usize, out: &mut [u8])
     }
 }
 
-/// Applies `to` to the words that hold a bit per element, in every interleaved block of `size` bytes a row.
-fn move_bit_planes(plane: Option<usize>, size: usize, panel: &mut [u8], to: impl Fn(u32) -> u32) {
+/// Moves the bits of the words that hold one per element, in every interleaved block of `size` bytes a row.
+fn interleave_bit_planes(plane: Option<usize>, size: usize, panel: &mut [u8]) {
     let Some(plane) = plane else { return };
     for block in panel.chunks_exact_mut(LANES * size) {
         let words = block[plane * LANES..].as_chunks_mut::<4>().0.first_chunk_mut::<LANES>();
         for word in words.expect("a plane is a word of the block") {
-            *word = to(u32::from_le_bytes(*word)).to_le_bytes();
+            *word = interleave_bits(u32::from_le_bytes(*word)).to_le_bytes();
         }
     }
 }
