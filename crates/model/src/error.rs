@@ -1,6 +1,7 @@
 //! What can go wrong between a checkpoint and a forward.
 
 use tangelo_core::{DType, TokenId};
+use tangelo_ops::matmul::PackError;
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -40,9 +41,12 @@ pub enum Error {
     NoMemory {
         /// Checkpoint name.
         name: String,
-        /// What the system says.
-        cause: std::io::Error,
+        /// What the system or the device says.
+        cause: PackError,
     },
+    /// The device failed, before or during this call; what was on it is lost.
+    #[error(transparent)]
+    Device(#[from] tangelo_ops::GpuError),
     /// A parameter that must be a plain float is stored in blocks.
     #[error(
         "tensor {name} is stored as {dtype}, but must be F32, F16 or BF16: convert the model again without quantising it"

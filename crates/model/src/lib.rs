@@ -29,12 +29,14 @@ mod mamba2;
 mod mlp;
 mod model;
 mod moe;
+mod placement;
 mod state;
 
 pub use error::{Error, Result};
 pub use linear::Linear;
 pub use mamba2::MambaState;
 pub use model::{LogitRows, Model, Observed, Segment};
+pub use placement::Placement;
 pub use state::{LayerState, State, StateTensor};
 pub use tangelo_formats::config;
 pub use tangelo_ops::{Cx, CxError, Mat};

@@ -6,7 +6,7 @@ use tangelo_core::{DType, TokenId};
 use tangelo_formats::Bytes;
 use tangelo_ops::embedding::embed;
 use tangelo_ops::matmul::{Packed, Weight, matmul};
-use tangelo_ops::{Cx, Mat, View};
+use tangelo_ops::{Cx, Mat, Place, Vector, View};
 
 /// A matrix as a checkpoint holds it.
 #[derive(Clone, Debug)]
@@ -33,14 +33,14 @@ impl Stored {
 #[derive(Debug)]
 pub struct Linear {
     weight: Packed,
-    bias: Option<Vec<f32>>,
+    bias: Option<Vector>,
 }
 
 impl Linear {
     /// Copies the weight into the form in which it is multiplied, and gives the memory of the file's pages back: a weight
     /// is never resident twice for longer than this takes.
-    pub(crate) fn new(cx: &Cx, stored: &Stored, bias: Option<Vec<f32>>) -> Result<Linear> {
-        let weight = Packed::new(cx, &stored.weight()?)
+    pub(crate) fn new(cx: &Cx, stored: &Stored, bias: Option<Vector>, place: Place) -> Result<Linear> {
+        let weight = Packed::new(cx, &stored.weight()?, place)
             .map_err(|cause| Error::NoMemory { name: stored.name.clone(), cause })?;
         stored.bytes.release();
         Ok(Linear { weight, bias })
@@ -48,7 +48,7 @@ impl Linear {
 
     /// (l, cols) → (l, rows).
     pub fn apply(&self, cx: &Cx, x: View<'_>) -> Mat {
-        matmul(cx, x, &self.weight, self.bias.as_deref())
+        matmul(cx, x, &self.weight, self.bias.as_ref())
     }
 }
 

@@ -5,18 +5,25 @@ use crate::error::{Error, Result};
 use crate::linear::{Embeddings, Linear, Stored};
 use tangelo_core::DType;
 use tangelo_formats::{Checkpoint, StoredTensor};
-use tangelo_ops::Cx;
+use tangelo_ops::{Cx, Place, Vector};
 
 /// A place in the tree of tensor names.
 pub(crate) struct Loader<'a> {
     cx: &'a Cx,
     checkpoint: &'a Checkpoint,
     prefix: String,
+    /// Where what it loads goes.
+    place: Place,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(cx: &'a Cx, checkpoint: &'a Checkpoint, prefix: &str) -> Loader<'a> {
-        Loader { cx, checkpoint, prefix: prefix.to_string() }
+        Loader { cx, checkpoint, prefix: prefix.to_string(), place: Place::Host }
+    }
+
+    /// The same place in the tree, loading to another place.
+    pub(crate) fn to(&self, place: Place) -> Loader<'a> {
+        Loader { prefix: self.prefix.clone(), place, ..*self }
     }
 
     /// The place `name` below this one.
@@ -41,7 +48,17 @@ impl<'a> Loader<'a> {
     }
 
     /// A parameter as f32, whatever plain float it is stored as.
-    pub(crate) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub(crate) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vector> {
+        Ok(self.placed(self.host_floats(name, shape)?))
+    }
+
+    /// Numbers that were computed from parameters, where this loader puts things.
+    pub(crate) fn placed(&self, floats: Vec<f32>) -> Vector {
+        self.cx.vector_to(self.place, floats.into())
+    }
+
+    /// [`Loader::floats`] to compute with on the host.
+    pub(crate) fn host_floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let tensor = self.tensor(name, shape)?;
         if tensor.dtype.is_quantised() {
             return Err(Error::NotPlain { name: self.name(name), dtype: tensor.dtype });
@@ -80,7 +97,7 @@ impl<'a> Loader<'a> {
     /// both stay f32 here, so they have no part in the result.
     pub(crate) fn linear(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
         let bias = if bias { Some(self.at(name).floats("bias", &shape[..1])?) } else { None };
-        Linear::new(self.cx, &self.stored(name, shape)?, bias)
+        Linear::new(self.cx, &self.stored(name, shape)?, bias, self.place)
     }
 
     /// The table of embeddings `name`.

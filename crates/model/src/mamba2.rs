@@ -10,23 +10,32 @@ use tangelo_formats::config::MambaConfig;
 use tangelo_ops::causal_conv::{Conv, causal_conv_silu};
 use tangelo_ops::rms_norm_gated::rms_norm_gated;
 use tangelo_ops::ssd::{Ssd, SsdInput, ssd};
-use tangelo_ops::{Cx, Mat, math};
+use tangelo_ops::{Cx, Mat, Place, Vector, math};
 
 /// What one sequence remembers of one Mamba layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MambaState {
     /// (k − 1, i + 2·g·n): the last inputs of the convolution, oldest first.
-    pub conv: Vec<f32>,
+    pub conv: Vector,
     /// (h, p, n): the recurrent state.
-    pub ssm: Vec<f32>,
+    pub ssm: Vector,
 }
 
 impl MambaState {
     /// The state before the first token.
     pub(crate) fn new(config: &MambaConfig) -> MambaState {
         MambaState {
-            conv: vec![0.0; (config.conv_kernel - 1) * config.conv_size()],
-            ssm: vec![0.0; config.inner_size() * config.state_size],
+            conv: vec![0.0; (config.conv_kernel - 1) * config.conv_size()].into(),
+            ssm: vec![0.0; config.inner_size() * config.state_size].into(),
+        }
+    }
+
+    /// Moves both parts.
+    pub(crate) fn move_to(&mut self, cx: &Cx, place: Place) {
+        for part in [&mut self.conv, &mut self.ssm] {
+            if part.place() != place {
+                *part = cx.vector_to(place, std::mem::take(part));
+            }
         }
     }
 }
@@ -37,7 +46,7 @@ pub(crate) struct Mamba2 {
     in_proj: Linear,  // d → i + (i + 2·g·n) + h
     conv1d: Conv,     // (k, i + 2·g·n)
     ssd: Ssd,         // A, D, dt_bias: (h)
-    norm: Vec<f32>,   // (i)
+    norm: Vector,     // (i)
     out_proj: Linear, // i → d
     config: MambaConfig,
     eps: f32,
@@ -74,7 +83,7 @@ impl Mamba2 {
         let dt = zxBCdt.view().slice_cols(2 * i + 2 * gn..zxBCdt.cols()); // (l, h)
         let mut xBC = cx.mat(l, i + 2 * gn);
         let mut y = cx.mat(l, i);
-        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.conv[..]));
+        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.conv));
         causal_conv_silu(cx, xBC_in, &self.conv1d, states, &mut xBC.view_mut());
         let input = SsdInput {
             x: xBC.view().slice_cols(0..i),               // (l, h·p)
@@ -82,25 +91,25 @@ impl Mamba2 {
             C: xBC.view().slice_cols(i + gn..i + 2 * gn), // (l, g·n)
             dt,                                           // (l, h)
         };
-        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.ssm[..]));
+        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.ssm));
         ssd(cx, &self.ssd, input, states, &mut y.view_mut());
         let y = rms_norm_gated(cx, y.view(), z, &self.norm, self.config.num_groups, self.eps); // (l, i)
         self.out_proj.apply(cx, y.view())
     }
 }
 
-fn load_A(at: &Loader<'_>, h: usize) -> Result<Vec<f32>> {
+fn load_A(at: &Loader<'_>, h: usize) -> Result<Vector> {
     if at.has("A")? {
         return at.floats("A", &[h]);
     }
-    Ok(at.floats("A_log", &[h])?.iter().map(|a| -math::exp(*a)).collect())
+    Ok(at.placed(at.host_floats("A_log", &[h])?.iter().map(|a| -math::exp(*a)).collect()))
 }
 
 /// Checkpoints store (c, 1, k); the operation wants taps outermost.
 fn load_conv(at: &Loader<'_>, c: usize, k: usize, bias: bool) -> Result<Conv> {
-    let stored = at.floats("weight", &[c, 1, k])?;
+    let stored = at.host_floats("weight", &[c, 1, k])?;
     let weight = (0..k).flat_map(|tap| (0..c).map(move |channel| (channel, tap)));
-    let weight = weight.map(|(channel, tap)| stored[channel * k + tap]).collect();
-    let bias = if bias { at.floats("bias", &[c])? } else { vec![0.0; c] };
+    let weight = at.placed(weight.map(|(channel, tap)| stored[channel * k + tap]).collect());
+    let bias = if bias { at.floats("bias", &[c])? } else { at.placed(vec![0.0; c]) };
     Ok(Conv { weight, bias })
 }

@@ -7,6 +7,7 @@ use crate::load::Loader;
 use crate::mamba2::{Mamba2, MambaState};
 use crate::mlp::Mlp;
 use crate::moe::Moe;
+use crate::placement::Placement;
 use crate::state::{LayerState, State};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -16,7 +17,7 @@ use tangelo_formats::config::{BlockKind, Config};
 use tangelo_ops::attention::{KvCache, KvType};
 use tangelo_ops::elementwise::{add, gather_rows};
 use tangelo_ops::rms_norm::rms_norm;
-use tangelo_ops::{Cx, Mat};
+use tangelo_ops::{Cx, Mat, Place, Vector};
 
 /// A model in memory.
 #[derive(Debug)]
@@ -24,15 +25,17 @@ pub struct Model {
     config: Config,
     fingerprint: [u8; 32],
     kv_type: KvType,
+    placement: Placement,
     embeddings: Embeddings, // (vocabulary, d)
     layers: Vec<Layer>,
-    norm_f: Vec<f32>, // (d)
-    lm_head: Linear,  // d → vocabulary
+    norm_f: Vector,  // (d)
+    lm_head: Linear, // d → vocabulary
 }
 
 #[derive(Debug)]
 struct Layer {
-    norm: Vec<f32>, // (d)
+    place: Place,
+    norm: Vector, // (d)
     mixer: Mixer,
 }
 
@@ -81,25 +84,34 @@ pub enum Observed {
 
 impl Model {
     /// Finds and checks every tensor of the checkpoint, and copies the matrices into the form in which they are
-    /// multiplied, with the threads of `cx`.
+    /// multiplied, with the threads of `cx`; to its GPU, if it has one.
     pub fn load(cx: &Cx, checkpoint: &Checkpoint) -> Result<Model> {
+        Model::load_placed(cx, checkpoint, Placement::all_on(cx.best_place()))
+    }
+
+    /// [`Model::load`] with parts on the host and parts on the context's GPU.
+    pub fn load_placed(cx: &Cx, checkpoint: &Checkpoint, placement: Placement) -> Result<Model> {
         let config = checkpoint.config().clone();
         let (d, vocab) = (config.hidden_size, config.vocab_size);
         let root = Loader::new(cx, checkpoint, "");
         let backbone = root.at("backbone");
-        let embeddings = backbone.embeddings("embeddings", [vocab, d])?;
+        let embeddings = backbone.to(placement.embeddings).embeddings("embeddings", [vocab, d])?;
+        let head = placement.head();
         // The largest matrix first: while it is copied, the least memory is taken by others.
         let tied = config.tie_word_embeddings && !root.at("lm_head").has("weight")?;
         let lm_head = match tied {
-            true => backbone.linear("embeddings", [vocab, d], false)?,
-            false => root.linear("lm_head", [vocab, d], false)?,
+            true => backbone.to(head).linear("embeddings", [vocab, d], false)?,
+            false => root.to(head).linear("lm_head", [vocab, d], false)?,
         };
-        let layer =
-            |(i, kind): (usize, &BlockKind)| Layer::load(&backbone.at("layers").at(i), &config, *kind);
+        let layer = |(i, kind): (usize, &BlockKind)| {
+            let place = placement.layer(i);
+            Layer::load(&backbone.at("layers").at(i).to(place), &config, *kind, place)
+        };
         let layers = config.blocks.iter().enumerate().map(layer).collect::<Result<Vec<Layer>>>()?;
         Ok(Model {
             lm_head,
-            norm_f: backbone.at("norm_f").floats("weight", &[d])?,
+            norm_f: backbone.to(head).at("norm_f").floats("weight", &[d])?,
+            placement,
             fingerprint: checkpoint.fingerprint(),
             kv_type: KvType::default(),
             embeddings,
@@ -133,6 +145,11 @@ impl Model {
         State::new(&self.config, self.kv_type)
     }
 
+    /// Where its parts are.
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+
     /// Advances every segment's state by its tokens and returns the rows of logits asked for, in the order of the
     /// segments: (rows, vocabulary).
     ///
@@ -153,10 +170,14 @@ impl Model {
         observe: &mut dyn FnMut(Observed, &Mat),
     ) -> Result<Mat> {
         self.check(segments)?;
+        for segment in segments.iter_mut() {
+            segment.state.move_to(cx, self.placement);
+        }
         let mut h = self.embeddings.lookup(cx, &tokens_of(segments)); // (l, d)
         let mut batch = Batch { segments };
         observe(Observed::Embeddings, &h);
         for (i, layer) in self.layers.iter().enumerate() {
+            h = cx.mat_to(layer.place, h);
             let u = rms_norm(cx, h.view(), &layer.norm, self.config.norm_eps);
             let y = layer.mixer.forward(cx, &u, &mut batch, i);
             observe(Observed::Mixer(i), &y);
@@ -164,10 +185,13 @@ impl Model {
             observe(Observed::Block(i), &h);
         }
         let h = gather_rows(cx, h.view(), batch.wanted());
+        let h = cx.mat_to(self.placement.head(), h);
         batch.finish();
         let u = rms_norm(cx, h.view(), &self.norm_f, self.config.norm_eps);
         observe(Observed::Norm, &u);
-        Ok(self.lm_head.apply(cx, u.view()))
+        let logits = cx.mat_to(Place::Host, self.lm_head.apply(cx, u.view()));
+        cx.check_gpu()?;
+        Ok(logits)
     }
 
     fn check(&self, segments: &[Segment<'_>]) -> Result<()> {
@@ -185,9 +209,10 @@ impl Model {
 }
 
 impl Layer {
-    fn load(at: &Loader<'_>, config: &Config, kind: BlockKind) -> Result<Layer> {
+    fn load(at: &Loader<'_>, config: &Config, kind: BlockKind, place: Place) -> Result<Layer> {
         let (d, mixer) = (config.hidden_size, at.at("mixer"));
         Ok(Layer {
+            place,
             norm: at.at("norm").floats("weight", &[d])?,
             mixer: match kind {
                 BlockKind::Mamba => Mixer::Mamba(Mamba2::load(&mixer, d, &config.mamba, config.norm_eps)?),

@@ -34,7 +34,7 @@ impl Moe {
     pub(crate) fn load(at: &Loader<'_>, d: usize, config: &MoeConfig, bias: bool) -> Result<Moe> {
         let e = config.num_experts;
         let router = Router {
-            bias: at.at("gate").floats("e_score_correction_bias", &[e])?,
+            bias: at.at("gate").host_floats("e_score_correction_bias", &[e])?,
             num_chosen: config.num_experts_per_token,
             num_groups: config.num_groups,
             num_groups_kept: config.num_groups_kept,

@@ -6,7 +6,9 @@
 
 use crate::error::{Error, Result};
 use crate::mamba2::MambaState;
+use crate::placement::Placement;
 use tangelo_formats::config::{BlockKind, Config};
+use tangelo_ops::Cx;
 use tangelo_ops::attention::{Elements, KvCache, KvType};
 
 /// What one block remembers.
@@ -52,6 +54,17 @@ impl State {
             BlockKind::Mlp | BlockKind::Moe => LayerState::Stateless,
         };
         State { layers: config.blocks.iter().map(layer).collect(), position: 0 }
+    }
+
+    /// Moves its parts to where the layers of a model are. A new state, and one from a file, is on the host.
+    pub(crate) fn move_to(&mut self, cx: &Cx, placement: Placement) {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            match layer {
+                LayerState::Mamba(state) => state.move_to(cx, placement.layer(i)),
+                LayerState::Attention(cache) => cache.move_to(cx, placement.layer(i)),
+                LayerState::Stateless => {}
+            }
+        }
     }
 
     /// Number of tokens this state has seen.
@@ -100,10 +113,10 @@ impl State {
                         i,
                         "conv",
                         vec![mamba.conv_kernel - 1, mamba.conv_size()],
-                        Elements::F32(state.conv.clone()),
+                        Elements::F32(state.conv.to_vec()),
                     );
                     let shape = vec![mamba.num_heads, mamba.head_dim, mamba.state_size];
-                    push(i, "ssm", shape, Elements::F32(state.ssm.clone()));
+                    push(i, "ssm", shape, Elements::F32(state.ssm.to_vec()));
                 }
                 LayerState::Attention(cache) => {
                     let shape = vec![self.position, cache.num_kv_heads(), cache.head_dim()];
@@ -141,7 +154,7 @@ impl State {
                 LayerState::Mamba(state) => {
                     for (name, floats) in [("conv", &mut state.conv), ("ssm", &mut state.ssm)] {
                         if let Elements::F32(data) = part(i, name, KvType::F32, floats.len())? {
-                            *floats = data;
+                            *floats = data.into();
                         }
                     }
                 }

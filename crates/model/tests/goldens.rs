@@ -105,8 +105,11 @@ fn states_after_3_and_50_tokens() {
                         let kept = |tap: usize, c: usize| golden("conv").data[c * k + tap];
                         let want: Vec<f64> =
                             (1..k).flat_map(|tap| (0..channels).map(move |c| kept(tap, c))).collect();
-                        assert!(max_error(&mamba.conv, &want) <= STATE, "{what}: convolution");
-                        assert!(max_error(&mamba.ssm, &golden("ssm").data) <= STATE, "{what}: recurrence");
+                        assert!(max_error(&mamba.conv[..], &want) <= STATE, "{what}: convolution");
+                        assert!(
+                            max_error(&mamba.ssm[..], &golden("ssm").data) <= STATE,
+                            "{what}: recurrence"
+                        );
                     }
                     // llama.cpp's converter permutes rows of q and k alike, so only scores can be compared.
                     LayerState::Attention(_) if file.ends_with(".gguf") => {}

@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod causal_conv;
+pub mod cuda;
 pub mod device;
 pub mod dispatch;
 pub mod elementwise;
@@ -24,5 +25,6 @@ pub mod ssd;
 pub(crate) mod testing;
 mod words;
 
-pub use device::{Cx, CxError, Mat, View, ViewMut};
+pub use cuda::{Gpu, GpuError};
+pub use device::{Cx, CxError, Mat, Place, Vector, View, ViewMut};
 pub use dispatch::Simd;

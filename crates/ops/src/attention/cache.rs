@@ -6,7 +6,7 @@
 //! A cache of f16 takes half the memory and half the time to read, and is lossy: see [`KvType::F16`].
 
 use super::page::{Page, PageOf};
-use crate::device::View;
+use crate::device::{Cx, Place, View};
 use std::fmt;
 use std::sync::Arc;
 
@@ -102,6 +102,11 @@ impl KvCache {
     /// An empty cache.
     pub fn new(num_kv_heads: usize, head_dim: usize, kv_type: KvType) -> KvCache {
         KvCache { pages: Vec::new(), len: 0, num_kv_heads, head_dim, kv_type }
+    }
+
+    /// Moves all pages to a place.
+    pub fn move_to(&mut self, _cx: &Cx, place: Place) {
+        assert!(place == Place::Host, "caches are on the host");
     }
 
     /// Positions held.

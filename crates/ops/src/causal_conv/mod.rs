@@ -12,7 +12,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, SharedRows, View, ViewMut};
+use crate::device::{Cx, SharedRows, Vector, View, ViewMut};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 use crate::math::silu_lanes;
 use crate::sequences::run_sequences;
@@ -22,9 +22,9 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 pub struct Conv {
     /// Taps, (k, c): tap-major, the last tap meets the current token.
-    pub weight: Vec<f32>,
+    pub weight: Vector,
     /// (c); zeros if the checkpoint has none.
-    pub bias: Vec<f32>,
+    pub bias: Vector,
 }
 
 impl Conv {
@@ -67,7 +67,7 @@ pub fn causal_conv_silu<'a>(
     cx: &Cx,
     x: View<'_>,
     conv: &Conv,
-    sequences: impl IntoIterator<Item = (Range<usize>, &'a mut [f32])>,
+    sequences: impl IntoIterator<Item = (Range<usize>, &'a mut Vector)>,
     out: &mut ViewMut<'_>,
 ) {
     let (c, k) = (conv.channels(), conv.taps());

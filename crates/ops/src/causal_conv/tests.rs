@@ -21,14 +21,14 @@ fn whole(x: &Mat, conv: &Conv) -> Vec<f32> {
 fn any_cut_on_any_implementation_equals_the_reference() {
     on_every_simd(|cx, rng| {
         for (c, k, l) in [(1, 4, 5), (17, 3, 6), (33, 1, 4), (40, 2, 7), (2500, 4, 9)] {
-            let conv = Conv { weight: rng.uniform(k * c, 1.0), bias: rng.uniform(c, 0.5) };
+            let conv = Conv { weight: rng.uniform(k * c, 1.0).into(), bias: rng.uniform(c, 0.5).into() };
             let x = Mat::from_vec(l, c, rng.uniform(l * c, 2.0));
             let want = whole(&x, &conv);
             for cut in 0..=l {
-                let mut state = vec![0.0; (k - 1) * c];
+                let mut state = Vector::from(vec![0.0; (k - 1) * c]);
                 let mut got = cx.mat(l, c);
                 for rows in [0..cut, cut..l] {
-                    causal_conv_silu(cx, x.view(), &conv, [(rows, &mut state[..])], &mut got.view_mut());
+                    causal_conv_silu(cx, x.view(), &conv, [(rows, &mut state)], &mut got.view_mut());
                 }
                 assert_same_bits(got.data(), &want, &format!("c {c} k {k} cut {cut} {}", cx.simd()));
                 let last: Vec<f32> = (l - (k - 1)..l).flat_map(|t| x.row(t).to_vec()).collect();
@@ -42,15 +42,15 @@ fn any_cut_on_any_implementation_equals_the_reference() {
 fn a_batch_is_each_alone() {
     on_every_simd(|cx, rng| {
         let (c, k, rows) = (1100, 4, [0..1, 1..2, 2..2, 2..9, 9..11]);
-        let conv = Conv { weight: rng.uniform(k * c, 1.0), bias: rng.uniform(c, 0.5) };
+        let conv = Conv { weight: rng.uniform(k * c, 1.0).into(), bias: rng.uniform(c, 0.5).into() };
         let x = Mat::from_vec(11, c, rng.uniform(11 * c, 2.0));
-        let before: Vec<Vec<f32>> = rows.iter().map(|_| rng.uniform((k - 1) * c, 2.0)).collect();
+        let before: Vec<Vector> = rows.iter().map(|_| rng.uniform((k - 1) * c, 2.0).into()).collect();
         let (mut states, mut got) = (before.clone(), cx.mat(11, c));
-        let batch = rows.iter().cloned().zip(states.iter_mut().map(|s| &mut s[..]));
+        let batch = rows.iter().cloned().zip(states.iter_mut());
         causal_conv_silu(cx, x.view(), &conv, batch, &mut got.view_mut());
         for ((rows, mut alone), state) in rows.into_iter().zip(before).zip(&states) {
             let mut want = cx.mat(11, c);
-            causal_conv_silu(cx, x.view(), &conv, [(rows.clone(), &mut alone[..])], &mut want.view_mut());
+            causal_conv_silu(cx, x.view(), &conv, [(rows.clone(), &mut alone)], &mut want.view_mut());
             assert_same_bits(state, &alone, &format!("state of {rows:?}, {}", cx.simd()));
             for t in rows {
                 assert_same_bits(got.row(t), want.row(t), &format!("row {t}, {}", cx.simd()));

@@ -1,11 +1,23 @@
-//! Matrices of activations and borrowed views of them.
+//! Matrices of activations, borrowed views of them, and vectors of parameters and states. Each lies on the host or on a
+//! device ([`Place`]); elements are looked at where they are on the host.
 //!
 //! Memory is recycled: a [`Mat`] gives its buffer back to the context it came from when dropped, so that after
 //! the first step of a token loop no operation allocates.
 
+use crate::cuda::{Buffer, Gpu};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where memory lies, and where what is done with it is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// The memory of this process, on its processors.
+    #[default]
+    Host,
+    /// The context's GPU.
+    Device,
+}
 
 /// Buffers waiting for their next use, initialised to the end: nobody fills them again. The lock is free as long as
 /// the context is used by one thread, and costs two atomic instructions then.
@@ -56,17 +68,61 @@ impl fmt::Debug for FreeList {
 /// A dense row-major f32 matrix.
 #[derive(Debug)]
 pub struct Mat {
-    /// At least rows · cols elements; the first of them are the matrix.
-    data: Vec<f32>,
+    memory: Memory,
     rows: usize,
     cols: usize,
-    /// Where `data` goes in the end.
+    /// Where memory of the host goes in the end.
     home: Option<Arc<FreeList>>,
+}
+
+/// At least as many elements as whoever owns it needs.
+#[derive(Clone, Debug)]
+enum Memory {
+    Host(Vec<f32>),
+    Device(Buffer),
+}
+
+impl Memory {
+    /// The elements, if they are on the host.
+    #[track_caller]
+    fn host(&self) -> &[f32] {
+        match self {
+            Memory::Host(data) => data,
+            Memory::Device(_) => not_on_host(),
+        }
+    }
+
+    #[track_caller]
+    fn host_mut(&mut self) -> &mut [f32] {
+        match self {
+            Memory::Host(data) => data,
+            Memory::Device(_) => not_on_host(),
+        }
+    }
+
+    fn place(&self) -> Place {
+        match self {
+            Memory::Host(_) => Place::Host,
+            Memory::Device(_) => Place::Device,
+        }
+    }
+}
+
+#[cold]
+#[track_caller]
+fn not_on_host() -> ! {
+    panic!("these elements are on a device; copy them to the host first")
 }
 
 impl Mat {
     pub(super) fn recycled(free: &Arc<FreeList>, rows: usize, cols: usize) -> Mat {
-        Mat { data: free.take(rows * cols), rows, cols, home: Some(Arc::clone(free)) }
+        Mat { memory: Memory::Host(free.take(rows * cols)), rows, cols, home: Some(Arc::clone(free)) }
+    }
+
+    /// A matrix with unspecified contents on a device.
+    pub(crate) fn on_device(gpu: &Gpu, rows: usize, cols: usize) -> Mat {
+        let buffer = gpu.buffer(rows * cols * size_of::<f32>());
+        Mat { memory: Memory::Device(buffer), rows, cols, home: None }
     }
 
     /// A matrix that owns `data`, row-major.
@@ -75,7 +131,7 @@ impl Mat {
     /// If `data.len() != rows * cols`.
     pub fn from_vec(rows: usize, cols: usize, data: Vec<f32>) -> Mat {
         assert_eq!(data.len(), rows * cols, "{rows} x {cols} matrix");
-        Mat { data, rows, cols, home: None }
+        Mat { memory: Memory::Host(data), rows, cols, home: None }
     }
 
     /// Number of rows.
@@ -88,34 +144,66 @@ impl Mat {
         self.cols
     }
 
+    /// Where it lies.
+    pub fn place(&self) -> Place {
+        self.memory.place()
+    }
+
+    /// The device's buffer, if it lies on one.
+    pub(crate) fn buffer(&self) -> Option<&Buffer> {
+        match &self.memory {
+            Memory::Host(_) => None,
+            Memory::Device(buffer) => Some(buffer),
+        }
+    }
+
     /// Row `r`.
+    ///
+    /// # Panics
+    /// If there is no such row, or the matrix is on a device (as all that return elements).
     pub fn row(&self, r: usize) -> &[f32] {
         assert!(r < self.rows, "row {r} of {}", self.rows);
-        &self.data[r * self.cols..(r + 1) * self.cols]
+        &self.memory.host()[r * self.cols..(r + 1) * self.cols]
     }
 
     /// Row `r`.
+    ///
+    /// # Panics
+    /// As [`Mat::row`].
     pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
         assert!(r < self.rows, "row {r} of {}", self.rows);
-        &mut self.data[r * self.cols..(r + 1) * self.cols]
+        &mut self.memory.host_mut()[r * self.cols..(r + 1) * self.cols]
     }
 
     /// All elements, row-major.
+    ///
+    /// # Panics
+    /// As [`Mat::row`].
     pub fn data(&self) -> &[f32] {
-        &self.data[..self.rows * self.cols]
+        &self.memory.host()[..self.rows * self.cols]
     }
 
     /// All elements, row-major.
+    ///
+    /// # Panics
+    /// As [`Mat::row`].
     pub fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data[..self.rows * self.cols]
+        &mut self.memory.host_mut()[..self.rows * self.cols]
     }
 
     /// The whole matrix, borrowed.
     pub fn view(&self) -> View<'_> {
-        View { data: self.data(), rows: self.rows, cols: self.cols, stride: self.cols }
+        let data = match &self.memory {
+            Memory::Host(_) => Data::Host(self.data()),
+            Memory::Device(buffer) => Data::Device { buffer, at: 0 },
+        };
+        View { data, rows: self.rows, cols: self.cols, stride: self.cols }
     }
 
     /// The whole matrix, borrowed for writing.
+    ///
+    /// # Panics
+    /// As [`Mat::row`].
     pub fn view_mut(&mut self) -> ViewMut<'_> {
         ViewMut { rows: self.rows, cols: self.cols, stride: self.cols, data: self.data_mut() }
     }
@@ -123,19 +211,138 @@ impl Mat {
 
 impl Drop for Mat {
     fn drop(&mut self) {
-        if let Some(home) = &self.home {
-            home.give(std::mem::take(&mut self.data));
+        if let (Some(home), Memory::Host(data)) = (&self.home, &mut self.memory) {
+            home.give(std::mem::take(data));
         }
+    }
+}
+
+/// A vector of parameters, or a part of a state.
+#[derive(Clone, Debug)]
+pub struct Vector {
+    memory: Memory,
+    len: usize,
+}
+
+impl Vector {
+    /// A vector with unspecified contents on a device.
+    pub(crate) fn on_device(gpu: &Gpu, len: usize) -> Vector {
+        Vector { memory: Memory::Device(gpu.buffer(len * size_of::<f32>())), len }
+    }
+
+    /// Number of elements, wherever they are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where it lies.
+    pub fn place(&self) -> Place {
+        self.memory.place()
+    }
+
+    /// A copy of the elements, wherever they are.
+    pub fn to_vec(&self) -> Vec<f32> {
+        match &self.memory {
+            Memory::Host(data) => data.clone(),
+            Memory::Device(buffer) => {
+                let mut data = vec![0.0; self.len];
+                buffer.read(0, &mut data);
+                data
+            }
+        }
+    }
+
+    /// The device's buffer, if it lies on one.
+    pub(crate) fn buffer(&self) -> Option<&Buffer> {
+        match &self.memory {
+            Memory::Host(_) => None,
+            Memory::Device(buffer) => Some(buffer),
+        }
+    }
+}
+
+/// Of no elements.
+impl Default for Vector {
+    fn default() -> Vector {
+        Vector::from(Vec::new())
+    }
+}
+
+impl From<Vec<f32>> for Vector {
+    fn from(data: Vec<f32>) -> Vector {
+        Vector { len: data.len(), memory: Memory::Host(data) }
+    }
+}
+
+impl FromIterator<f32> for Vector {
+    fn from_iter<I: IntoIterator<Item = f32>>(elements: I) -> Vector {
+        Vector::from(Vec::from_iter(elements))
+    }
+}
+
+/// The elements, if they are on the host; otherwise it panics.
+impl Deref for Vector {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.memory.host()
+    }
+}
+
+impl DerefMut for Vector {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        self.memory.host_mut()
+    }
+}
+
+impl PartialEq for Vector {
+    fn eq(&self, other: &Vector) -> bool {
+        self.len == other.len && self.to_vec() == other.to_vec()
     }
 }
 
 /// A rectangle of a matrix: `rows` rows of `cols` elements, `stride` apart.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    data: &'a [f32],
+    data: Data<'a>,
     rows: usize,
     cols: usize,
     stride: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Data<'a> {
+    Host(&'a [f32]),
+    /// From element `at` of the buffer on.
+    Device {
+        buffer: &'a Buffer,
+        at: usize,
+    },
+}
+
+impl<'a> Data<'a> {
+    fn skip(self, elements: usize) -> Data<'a> {
+        match self {
+            Data::Host(data) => Data::Host(data.get(elements..).unwrap_or(&[])),
+            Data::Device { buffer, at } => Data::Device { buffer, at: at + elements },
+        }
+    }
+}
+
+/// A rectangle in the memory of a device, as kernels are given it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeviceView<'a> {
+    /// Where.
+    pub gpu: &'a Gpu,
+    /// Address of the first element.
+    pub address: u64,
+    /// Elements from one row to the next.
+    pub stride: usize,
 }
 
 impl<'a> View<'a> {
@@ -149,28 +356,51 @@ impl<'a> View<'a> {
         self.cols
     }
 
+    /// Where it lies.
+    pub fn place(&self) -> Place {
+        match self.data {
+            Data::Host(_) => Place::Host,
+            Data::Device { .. } => Place::Device,
+        }
+    }
+
+    /// Where it lies on a device, if it does.
+    pub(crate) fn device(&self) -> Option<DeviceView<'a>> {
+        match self.data {
+            Data::Host(_) => None,
+            Data::Device { buffer, at } => {
+                let address = buffer.address() + (at * size_of::<f32>()) as u64;
+                Some(DeviceView { gpu: buffer.gpu(), address, stride: self.stride })
+            }
+        }
+    }
+
     /// Row `r`.
+    ///
+    /// # Panics
+    /// If there is no such row, or it is on a device.
     pub fn row(&self, r: usize) -> &'a [f32] {
         assert!(r < self.rows, "row {r} of {}", self.rows);
-        &self.data[r * self.stride..r * self.stride + self.cols]
+        match self.data {
+            Data::Host(data) => &data[r * self.stride..r * self.stride + self.cols],
+            Data::Device { .. } => not_on_host(),
+        }
     }
 
     /// The rows in `range`.
     pub fn slice_rows(&self, range: Range<usize>) -> View<'a> {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
-        let data = self.data.get(range.start * self.stride..).unwrap_or(&[]);
-        View { data, rows: range.len(), ..*self }
+        View { data: self.data.skip(range.start * self.stride), rows: range.len(), ..*self }
     }
 
     /// The columns in `range`.
     pub fn slice_cols(&self, range: Range<usize>) -> View<'a> {
         assert!(range.start <= range.end && range.end <= self.cols, "columns {range:?} of {}", self.cols);
-        let data = self.data.get(range.start..).unwrap_or(&[]);
-        View { data, cols: range.len(), ..*self }
+        View { data: self.data.skip(range.start), cols: range.len(), ..*self }
     }
 }
 
-/// A rectangle of a matrix, for writing.
+/// A rectangle of a matrix on the host, for writing.
 #[derive(Debug)]
 pub struct ViewMut<'a> {
     data: &'a mut [f32],

@@ -1,12 +1,13 @@
-//! What operations run on: a thread pool, the instruction set in force and recycled buffers.
+//! What operations run on: a thread pool, the instruction set in force, recycled buffers, and a GPU if there is one.
 
 mod buffer;
 mod pool;
 
-pub(crate) use buffer::SharedRows;
-pub use buffer::{Mat, View, ViewMut};
+pub(crate) use buffer::{DeviceView, SharedRows};
+pub use buffer::{Mat, Place, Vector, View, ViewMut};
 pub use pool::Pool;
 
+use crate::cuda::{Gpu, GpuError};
 use crate::dispatch::{Impl, Simd, choose};
 use buffer::FreeList;
 use std::ops::Range;
@@ -21,6 +22,7 @@ pub struct Cx {
     pool: Pool,
     simd: Simd,
     free: Arc<FreeList>,
+    gpu: Option<Gpu>,
 }
 
 /// Why a context could not be made.
@@ -49,13 +51,44 @@ impl Cx {
         if !simd.is_available() {
             return Err(CxError::SimdUnavailable { simd, best: Simd::best() });
         }
-        Ok(Cx { pool: Pool::new(threads), simd, free: Arc::default() })
+        Ok(Cx { pool: Pool::new(threads), simd, free: Arc::default(), gpu: None })
     }
 
     /// All cores of the machine, and the instruction set named by [`SIMD_VARIABLE`] or else the best one.
     pub fn from_env() -> Result<Cx, CxError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Cx::new(threads, simd_from_env()?)
+    }
+
+    /// The context, with a GPU to compute on beside the processors.
+    pub fn with_gpu(self, gpu: Gpu) -> Cx {
+        Cx { gpu: Some(gpu), ..self }
+    }
+
+    /// The GPU, if there is one.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.gpu.as_ref()
+    }
+
+    /// What went wrong on the GPU, if anything did; results on it are worthless then.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn check_gpu(&self) -> Result<(), GpuError> {
+        self.gpu.as_ref().map_or(Ok(()), Gpu::check)
+    }
+
+    /// Where a model is to be, as a whole, if nobody says: on the GPU if there is one.
+    pub fn best_place(&self) -> Place {
+        if self.gpu.is_some() { Place::Device } else { Place::Host }
+    }
+
+    /// The GPU of a context that was asked to put something there.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) fn the_gpu(&self) -> &Gpu {
+        self.gpu.as_ref().expect("Place::Device is for contexts with a GPU")
     }
 
     /// The instruction set in force.
@@ -71,6 +104,41 @@ impl Cx {
     /// A matrix with unspecified contents, from recycled memory where possible; dropping it gives it back.
     pub fn mat(&self, rows: usize, cols: usize) -> Mat {
         Mat::recycled(&self.free, rows, cols)
+    }
+
+    /// [`Cx::mat`] in a place.
+    pub fn mat_at(&self, place: Place, rows: usize, cols: usize) -> Mat {
+        match place {
+            Place::Host => self.mat(rows, cols),
+            Place::Device => Mat::on_device(self.the_gpu(), rows, cols),
+        }
+    }
+
+    /// A copy of a matrix in a place; the same matrix if it is there.
+    pub fn mat_to(&self, place: Place, mat: Mat) -> Mat {
+        if mat.place() == place {
+            return mat;
+        }
+        let mut copy = self.mat_at(place, mat.rows(), mat.cols());
+        match (mat.buffer(), copy.buffer()) {
+            (None, Some(buffer)) => buffer.write(0, mat.data()),
+            (Some(buffer), None) => buffer.read(0, copy.data_mut()),
+            _ => unreachable!("the places differ"),
+        }
+        copy
+    }
+
+    /// A copy of a vector in a place; the same vector if it is there.
+    pub fn vector_to(&self, place: Place, vector: Vector) -> Vector {
+        match (vector.place(), place) {
+            (Place::Host, Place::Device) => {
+                let copy = Vector::on_device(self.the_gpu(), vector.len());
+                copy.buffer().expect("made on the device").write(0, &vector);
+                copy
+            }
+            (Place::Device, Place::Host) => Vector::from(vector.to_vec()),
+            _ => vector,
+        }
     }
 
     /// The implementation of an operation for the instruction set in force.

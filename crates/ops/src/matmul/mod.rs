@@ -30,11 +30,11 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use packed::Packed;
+pub use packed::{PackError, Packed};
 
 use tangelo_core::DType;
 
-use crate::device::{Cx, Mat, View};
+use crate::device::{Cx, Mat, Vector, View};
 use crate::dispatch::Simd;
 use crate::quant;
 use output::Output;
@@ -128,7 +128,7 @@ impl<'a> Weight<'a> {
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn matmul(cx: &Cx, x: View<'_>, w: &Packed, bias: Option<&[f32]>) -> Mat {
+pub fn matmul(cx: &Cx, x: View<'_>, w: &Packed, bias: Option<&Vector>) -> Mat {
     assert_eq!(x.cols(), w.cols(), "matmul: width of x and of the weight");
     assert!(bias.is_none_or(|b| b.len() == w.rows()), "matmul: one bias per output");
     let mut y = cx.mat(x.rows(), w.rows());
@@ -136,7 +136,7 @@ pub fn matmul(cx: &Cx, x: View<'_>, w: &Packed, bias: Option<&[f32]>) -> Mat {
         return y; // A prompt whose logits nobody asked for.
     }
     let mut view = y.view_mut();
-    let out = Output { y: &view.share(), scale: w.scale(), bias };
+    let out = Output { y: &view.share(), scale: w.scale(), bias: bias.map(|bias| &bias[..]) };
     match (quant::format(w.dtype()), cx.simd()) {
         (None, Simd::Reference) => reference::dense(cx, x, w, &out),
         (None, _) => dense::matmul(cx, x, w, &out),

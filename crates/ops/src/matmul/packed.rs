@@ -4,11 +4,13 @@
 //! k. It takes the bytes of its rows, no more, and is read from one end to the other. The last panel is filled up with
 //! rows of zeros.
 //!
-//! The memory is anonymous, in huge pages where the system has them: they save the processor most of its address
-//! translation, and let its prefetcher run on where a small page would end.
+//! On the host the memory is anonymous, in huge pages where the system has them: they save the processor most of its
+//! address translation, and let its prefetcher run on where a small page would end. A device gets the same panels, a piece
+//! at a time, so that no weight is ever in memory twice.
 
 use super::Weight;
-use crate::device::{Cx, SharedRows};
+use crate::cuda::{Buffer, GpuError};
+use crate::device::{Cx, Place, SharedRows};
 use crate::lanes::LANES;
 use crate::quant;
 use crate::quant::interleaved::{deinterleave_bits, interleave_bits};
@@ -22,8 +24,25 @@ pub struct Packed {
     cols: usize,
     /// Bytes of sixteen rows.
     panel_bytes: usize,
-    memory: MmapMut,
+    memory: Memory,
     scale: f32,
+}
+
+enum Memory {
+    Host(MmapMut),
+    Device(Buffer),
+}
+
+/// Why a weight could not be put where it is to be multiplied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// The system has no memory for it.
+    #[error(transparent)]
+    Host(#[from] std::io::Error),
+    /// The device has no memory for it, or has failed.
+    #[error(transparent)]
+    Device(#[from] GpuError),
 }
 
 impl std::fmt::Debug for Packed {
@@ -33,32 +52,35 @@ impl std::fmt::Debug for Packed {
 }
 
 impl Packed {
-    /// Copies `w`, on all threads.
+    /// Copies `w` to a place, on all threads.
     ///
     /// # Errors
-    /// If the system has no memory for it.
-    pub fn new(cx: &Cx, w: &Weight<'_>) -> std::io::Result<Packed> {
+    /// If there is no memory for it.
+    pub fn new(cx: &Cx, w: &Weight<'_>, place: Place) -> Result<Packed, PackError> {
         let panel_bytes = LANES * w.row_bytes;
         let panels = w.rows.div_ceil(LANES);
-        let mut memory = MmapMut::map_anon((panels * panel_bytes).max(1))?;
-        #[cfg(target_os = "linux")]
-        // A kernel without huge pages refuses, and small ones serve.
-        let _ = memory.advise(memmap2::Advice::HugePage);
-        let (spans, zeros) = (spans(w.dtype), vec![0; w.row_bytes]);
-        let plane = bit_plane(w.dtype);
-        let shared = SharedRows::new(&mut memory, panel_bytes);
-        cx.run_ranges(panels, PANELS_PER_PART, &|panels| {
-            for panel in panels {
-                let row = |lane: usize| {
-                    let row = panel * LANES + lane;
-                    if row < w.rows { w.row(row) } else { &zeros }
-                };
-                // SAFETY: a panel belongs to one part.
-                let out = unsafe { shared.part(panel, 0..panel_bytes) };
-                interleave(std::array::from_fn(row), w.dtype.block_bytes(), &spans, out);
-                interleave_bit_planes(plane, w.dtype.block_bytes(), out);
+        let memory = match place {
+            Place::Host => {
+                let mut memory = MmapMut::map_anon((panels * panel_bytes).max(1))?;
+                #[cfg(target_os = "linux")]
+                // A kernel without huge pages refuses, and small ones serve.
+                let _ = memory.advise(memmap2::Advice::HugePage);
+                pack(cx, w, 0, &mut memory[..panels * panel_bytes]);
+                Memory::Host(memory)
             }
-        });
+            Place::Device => {
+                let buffer = cx.the_gpu().try_buffer(panels * panel_bytes)?;
+                let per_piece = (PIECE_BYTES / panel_bytes.max(1)).max(1);
+                let mut piece = vec![0; per_piece.min(panels) * panel_bytes];
+                for first in (0..panels).step_by(per_piece) {
+                    let piece = &mut piece[..per_piece.min(panels - first) * panel_bytes];
+                    pack(cx, w, first, piece);
+                    buffer.write(first * panel_bytes, piece);
+                }
+                cx.check_gpu()?;
+                Memory::Device(buffer)
+            }
+        };
         let Weight { dtype, rows, cols, scale, .. } = *w;
         Ok(Packed { dtype, rows, cols, panel_bytes, memory, scale })
     }
@@ -85,7 +107,25 @@ impl Packed {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.memory.len()
+        self.panels() * self.panel_bytes
+    }
+
+    /// The panels on a device, if they are on one.
+    pub(super) fn buffer(&self) -> Option<&Buffer> {
+        match &self.memory {
+            Memory::Host(_) => None,
+            Memory::Device(buffer) => Some(buffer),
+        }
+    }
+
+    /// The panels on the host.
+    fn host(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Host(memory) => memory,
+            Memory::Device(_) => {
+                panic!("this weight is on a device, and so must be what it is multiplied with")
+            }
+        }
     }
 
     /// Number of panels.
@@ -95,7 +135,7 @@ impl Packed {
 
     /// Panel `p`: rows 16p .. 16p + 16.
     pub(super) fn panel(&self, p: usize) -> &[u8] {
-        &self.memory[p * self.panel_bytes..(p + 1) * self.panel_bytes]
+        &self.host()[p * self.panel_bytes..(p + 1) * self.panel_bytes]
     }
 
     /// Elements `from .. from + len` of each row of panel `p`.
@@ -139,6 +179,28 @@ fn bit_plane(dtype: DType) -> Option<usize> {
 const PART_BYTES: usize = 32 << 10;
 /// Panels packed per part.
 const PANELS_PER_PART: usize = 8;
+/// Bytes on their way to a device at a time.
+const PIECE_BYTES: usize = 16 << 20;
+
+/// Writes the panels of `w` from `first` on, until `out` is full.
+fn pack(cx: &Cx, w: &Weight<'_>, first: usize, out: &mut [u8]) {
+    let (spans, zeros) = (spans(w.dtype), vec![0; w.row_bytes]);
+    let (plane, panel_bytes) = (bit_plane(w.dtype), LANES * w.row_bytes);
+    let panels = out.len().checked_div(panel_bytes).unwrap_or(0);
+    let shared = SharedRows::new(out, panel_bytes);
+    cx.run_ranges(panels, PANELS_PER_PART, &|panels| {
+        for panel in panels {
+            let row = |lane: usize| {
+                let row = (first + panel) * LANES + lane;
+                if row < w.rows { w.row(row) } else { &zeros }
+            };
+            // SAFETY: a panel belongs to one part.
+            let out = unsafe { shared.part(panel, 0..panel_bytes) };
+            interleave(std::array::from_fn(row), w.dtype.block_bytes(), &spans, out);
+            interleave_bit_planes(plane, w.dtype.block_bytes(), out);
+        }
+    });
+}
 
 /// Units of the same size that follow each other in a block.
 #[derive(Clone, Copy)]

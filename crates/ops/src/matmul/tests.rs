@@ -16,7 +16,8 @@ fn weights(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
 
 /// In the form in which it is multiplied.
 fn packed(w: Result<Weight<'_>, WeightError>) -> Packed {
-    Packed::new(&Cx::new(2, Simd::best()).expect("available"), &w.expect("sizes match")).expect("memory")
+    Packed::new(&Cx::new(2, Simd::best()).expect("available"), &w.expect("sizes match"), Place::Host)
+        .expect("memory")
 }
 
 /// Widths worth trying: single blocks, whole panels, several of them, partial last ones.
@@ -37,7 +38,7 @@ fn implementations_equal_the_reference_for_every_type() {
                 for rows in [1, 15, 16, 33] {
                     let bytes = weights(rng, dtype, rows, cols);
                     let w = packed(Weight::new(dtype, rows, cols, &bytes, 0.75));
-                    let bias = rng.uniform(rows, 1.0);
+                    let bias = Vector::from(rng.uniform(rows, 1.0));
                     let x = Mat::from_vec(9, cols, rng.uniform(9 * cols, 2.0));
                     let want = matmul(&reference, x.view(), &w, Some(&bias));
                     let what = format!("{dtype} {rows} x {cols} {}", cx.simd());

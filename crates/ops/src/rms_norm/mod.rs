@@ -4,11 +4,12 @@
 //! y[i] = (x[i] · r) · w[i],  r = 1 / √(S / d + ε),  S = laned sum of fma(x[i], x[i], ·)
 //! ```
 
+mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, Mat, View};
+use crate::device::{Cx, Mat, Vector, View};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 
 /// One row: `x`, `w` and `out` of the same length, and ε.
@@ -29,8 +30,12 @@ const ROWS_PER_PART: usize = 8;
 ///
 /// # Panics
 /// If `weight` is not as long as the rows of `x`.
-pub fn rms_norm(cx: &Cx, x: View<'_>, weight: &[f32], eps: f32) -> Mat {
+pub fn rms_norm(cx: &Cx, x: View<'_>, weight: &Vector, eps: f32) -> Mat {
     assert_eq!(x.cols(), weight.len(), "rms_norm: width of x and of the weight");
+    let rows = x.rows();
+    if let Some(x) = x.device() {
+        return cuda::rms_norm(x, rows, weight, eps);
+    }
     let mut out = cx.mat(x.rows(), x.cols());
     let (mut view, row) = (out.view_mut(), cx.choose(IMPLS));
     let shared = view.share();

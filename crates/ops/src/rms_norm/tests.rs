@@ -8,7 +8,7 @@ fn implementations_equal_the_reference() {
     on_every_simd(|cx, rng| {
         for d in (1..=2 * LANES + 1).chain([96, 3136]) {
             let x = rng.uniform(3 * d, 3.0);
-            let w = rng.uniform(d, 1.0);
+            let w = Vector::from(rng.uniform(d, 1.0));
             let x = Mat::from_vec(3, d, x);
             let got = rms_norm(cx, x.view(), &w, 1e-5);
             for r in 0..3 {

@@ -10,7 +10,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, Mat, View};
+use crate::device::{Cx, Mat, Vector, View};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 use crate::math::silu_lanes;
 
@@ -30,7 +30,14 @@ over_lanes! {
 ///
 /// # Panics
 /// If the shapes do not agree.
-pub fn rms_norm_gated(cx: &Cx, y: View<'_>, z: View<'_>, weight: &[f32], num_groups: usize, eps: f32) -> Mat {
+pub fn rms_norm_gated(
+    cx: &Cx,
+    y: View<'_>,
+    z: View<'_>,
+    weight: &Vector,
+    num_groups: usize,
+    eps: f32,
+) -> Mat {
     let (l, i) = (y.rows(), y.cols());
     assert_eq!((l, i), (z.rows(), z.cols()), "rms_norm_gated: shapes of y and z");
     assert!(weight.len() == i && i.is_multiple_of(num_groups), "rms_norm_gated: {num_groups} groups of {i}");

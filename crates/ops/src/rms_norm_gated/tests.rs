@@ -10,7 +10,7 @@ fn implementations_equal_the_reference() {
             let i = width * groups;
             let y = Mat::from_vec(2, i, rng.uniform(2 * i, 3.0));
             let z = Mat::from_vec(2, i, rng.uniform(2 * i, 9.0));
-            let w = rng.uniform(i, 1.0);
+            let w = Vector::from(rng.uniform(i, 1.0));
             let got = rms_norm_gated(cx, y.view(), z.view(), &w, groups, 1e-5);
             for (r, g) in (0..2).flat_map(|r| (0..groups).map(move |g| (r, g))) {
                 let c = g * width..(g + 1) * width;

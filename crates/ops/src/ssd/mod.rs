@@ -22,7 +22,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, SharedRows, View, ViewMut};
+use crate::device::{Cx, SharedRows, Vector, View, ViewMut};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 use crate::math::{exp, softplus};
 use crate::sequences::run_sequences;
@@ -35,11 +35,11 @@ const TOKENS_PER_PASS: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Ssd {
     /// −exp(A_log).
-    pub A: Vec<f32>,
+    pub A: Vector,
     /// Skip connection.
-    pub D: Vec<f32>,
+    pub D: Vector,
     /// Added to dt before softplus.
-    pub dt_bias: Vec<f32>,
+    pub dt_bias: Vector,
     /// Bounds of Δ.
     pub dt_limit: (f32, f32),
     /// Number of groups sharing B and C.
@@ -111,7 +111,7 @@ pub fn ssd<'a>(
     cx: &Cx,
     ssd: &Ssd,
     input: SsdInput<'_>,
-    sequences: impl IntoIterator<Item = (Range<usize>, &'a mut [f32])>,
+    sequences: impl IntoIterator<Item = (Range<usize>, &'a mut Vector)>,
     y: &mut ViewMut<'_>,
 ) {
     let (l, inner, h) = (input.x.rows(), input.x.cols(), ssd.num_heads());

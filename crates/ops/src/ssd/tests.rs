@@ -18,8 +18,8 @@ impl Case {
     fn new(rng: &mut Rng, l: usize, h: usize, p: usize, groups: usize, n: usize) -> Case {
         let ssd = Ssd {
             A: rng.uniform(h, 1.0).iter().map(|a| -(a * 2.0).exp()).collect(),
-            D: rng.uniform(h, 1.0),
-            dt_bias: rng.uniform(h, 4.0),
+            D: rng.uniform(h, 1.0).into(),
+            dt_bias: rng.uniform(h, 4.0).into(),
             dt_limit: (0.01, 2.0),
             num_groups: groups,
         };
@@ -30,10 +30,10 @@ impl Case {
     /// y and the final state, running the tokens in two calls.
     fn run(&self, cx: &Cx, cut: usize) -> (Vec<f32>, Vec<f32>) {
         let (l, inner) = (self.x.rows(), self.x.cols());
-        let mut state = vec![0.0; inner * self.n];
+        let mut state = Vector::from(vec![0.0; inner * self.n]);
         let mut y = Mat::from_vec(l, inner, vec![0.0; l * inner]);
         for rows in [0..cut, cut..l] {
-            ssd(cx, &self.ssd, self.input(), [(rows, &mut state[..])], &mut y.view_mut());
+            ssd(cx, &self.ssd, self.input(), [(rows, &mut state)], &mut y.view_mut());
         }
         (y.data().to_vec(), state)
     }
@@ -64,14 +64,14 @@ fn a_batch_is_each_alone() {
     on_every_simd(|cx, rng| {
         let case = Case::new(rng, 40, 6, 3, 3, 20);
         let (inner, rows) = (case.x.cols(), [0..7, 7..8, 8..8, 8..9, 9..40]);
-        let mut states = vec![vec![0.0; inner * case.n]; rows.len()];
+        let mut states = vec![Vector::from(vec![0.0; inner * case.n]); rows.len()];
         let mut y = Mat::from_vec(40, inner, vec![0.0; 40 * inner]);
-        let batch = rows.iter().cloned().zip(states.iter_mut().map(|s| &mut s[..]));
+        let batch = rows.iter().cloned().zip(states.iter_mut());
         ssd(cx, &case.ssd, case.input(), batch, &mut y.view_mut());
         for (rows, state) in rows.iter().zip(&states) {
-            let mut alone = vec![0.0; inner * case.n];
+            let mut alone = Vector::from(vec![0.0; inner * case.n]);
             let mut y_alone = Mat::from_vec(40, inner, vec![0.0; 40 * inner]);
-            ssd(cx, &case.ssd, case.input(), [(rows.clone(), &mut alone[..])], &mut y_alone.view_mut());
+            ssd(cx, &case.ssd, case.input(), [(rows.clone(), &mut alone)], &mut y_alone.view_mut());
             assert_same_bits(state, &alone, &format!("state of {rows:?}, {}", cx.simd()));
             for t in rows.clone() {
                 assert_same_bits(y.row(t), y_alone.row(t), &format!("y of {rows:?}, {}", cx.simd()));
