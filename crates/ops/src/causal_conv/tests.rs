@@ -62,7 +62,7 @@ fn a_batch_is_each_alone() {
 #[test]
 fn reference_is_the_formula() {
     let mut rng = Rng::new(3);
-    let conv = Conv { weight: rng.uniform(3, 1.0), bias: rng.uniform(1, 0.5) };
+    let conv = Conv { weight: rng.uniform(3, 1.0).into(), bias: rng.uniform(1, 0.5).into() };
     let x = rng.uniform(3, 2.0);
     let mut y = [0.0];
     reference::token(&conv, &[&x[0..1], &x[1..2], &x[2..3]], 0, &mut y);

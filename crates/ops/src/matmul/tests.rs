@@ -2,6 +2,7 @@
 //! reference against f64.
 
 use super::*;
+use crate::device::Place;
 use crate::testing::{Rng, assert_same_bits, on_every_simd};
 
 /// Encoded random weights of `rows` x `cols`.

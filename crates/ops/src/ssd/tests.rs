@@ -35,7 +35,7 @@ impl Case {
         for rows in [0..cut, cut..l] {
             ssd(cx, &self.ssd, self.input(), [(rows, &mut state)], &mut y.view_mut());
         }
-        (y.data().to_vec(), state)
+        (y.data().to_vec(), state.to_vec())
     }
 
     fn input(&self) -> SsdInput<'_> {
