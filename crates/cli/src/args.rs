@@ -2,8 +2,11 @@
 
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tangelo_engine::CHUNK_TOKENS;
 use tangelo_ops::attention::KvType;
 use tangelo_ops::{Cx, Simd, device};
+
+use crate::device::DeviceArgs;
 
 /// Most threads that can be asked for.
 const THREADS_MAX: u64 = 4096;
@@ -20,25 +23,38 @@ pub struct RunArgs {
     /// Type of the cached keys and values; f16 takes half the memory and rounds
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = kv_parser())]
     pub kv: KvType,
+    #[command(flatten)]
+    pub device: DeviceArgs,
 }
 
 impl RunArgs {
     /// The context to compute in.
     ///
     /// # Errors
-    /// If this machine lacks the instruction set, or the environment names an unknown one.
+    /// If this machine lacks the instruction set or the device, or the environment names an unknown one.
     pub fn cx(self) -> Result<Cx> {
         let simd = match self.simd {
             Some(simd) => simd,
             None => device::simd_from_env()?,
         };
-        Ok(Cx::new(self.threads(), simd)?)
+        let cx = Cx::new(self.threads(), simd)?;
+        Ok(match self.device.open()? {
+            Some(gpu) => cx.with_gpu(gpu),
+            None => cx,
+        })
     }
 
     /// The number of threads.
     pub fn threads(self) -> usize {
         self.threads.map_or_else(available_threads, |n| n as usize)
     }
+}
+
+/// Prompt tokens per forward where nobody says: enough to fill the device.
+pub fn chunk_tokens(cx: &Cx) -> usize {
+    /// A GPU wants a few tiles of tokens for each of its multiprocessors; more tokens only take more memory.
+    const CHUNK_TOKENS_GPU: usize = 1024;
+    if cx.gpu().is_some() { CHUNK_TOKENS_GPU } else { CHUNK_TOKENS }
 }
 
 /// One thread per core that this process may use.

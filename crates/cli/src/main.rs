@@ -10,6 +10,7 @@ use clap::Parser as _;
 
 mod args;
 mod commands;
+mod device;
 mod hub;
 mod model;
 mod output;

@@ -8,10 +8,10 @@ use tangelo_core::limits::{CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX};
 use tangelo_engine::{available_bytes, check_weights};
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::{Checkpoint, Config, TokenizerSource};
-use tangelo_model::Model;
-use tangelo_ops::Cx;
-use tangelo_ops::attention::KvType;
+use tangelo_model::{Demand, Model};
+use tangelo_ops::{Cx, Place};
 
+use crate::args::RunArgs;
 use crate::hub;
 
 /// Opens a model: a GGUF file, a folder in the layout of the hub, or a hub id, which is downloaded if need be.
@@ -22,14 +22,31 @@ pub fn open(model: &str) -> Result<Checkpoint> {
     Ok(Checkpoint::open(&hub::resolve(model)?)?)
 }
 
-/// The weights of an opened model, if they fit in memory, to be run by `cx` with a cache of `kv`.
+/// The weights of an opened model, if they fit in memory, to be run by `cx` as `run` says; on a GPU with room for
+/// `context` tokens, if that is known, `chunk` at a time.
 ///
 /// # Errors
 /// If there is not enough memory or a tensor is not what the configuration asks for.
-pub fn load(cx: &Cx, checkpoint: &Checkpoint, kv: KvType) -> Result<Model> {
-    let bytes = checkpoint.tensors().map(|tensor| tensor.bytes.len() as u64).sum();
-    check_weights(bytes, available_bytes())?;
-    Ok(Model::load(cx, checkpoint)?.with_kv_type(kv))
+pub fn load(
+    cx: &Cx,
+    checkpoint: &Checkpoint,
+    run: &RunArgs,
+    context: Option<usize>,
+    chunk: usize,
+) -> Result<Model> {
+    let placement = run.device.place(cx.gpu(), checkpoint, run.kv, context, chunk)?;
+    let demand = Demand::of(checkpoint, run.kv, 0, 0);
+    let bytes: u64 = checkpoint.tensors().map(|tensor| tensor.bytes.len() as u64).sum();
+    check_weights(bytes.saturating_sub(demand.on_device(placement).weights), available_bytes())?;
+    Ok(Model::load_placed(cx, checkpoint, placement)?.with_kv_type(run.kv))
+}
+
+/// Bytes that the state of a loaded model may take, where that is known: of the device if it has layers there.
+pub fn bytes_for_state(cx: &Cx, model: &Model) -> Option<u64> {
+    match (cx.gpu(), model.placement().head()) {
+        (Some(gpu), Place::Device) => Some(gpu.left_bytes()),
+        _ => available_bytes(),
+    }
 }
 
 /// The tokenizer of an opened model, which is checked against the model's vocabulary.

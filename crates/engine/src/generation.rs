@@ -78,7 +78,7 @@ impl Generation {
     /// leaves no room in the context, [`Error::Parameter`].
     pub fn new(sequence: Sequence, params: SamplingParams, limits: Limits) -> Result<Generation> {
         let (prompt, context) = (sequence.position(), limits.context);
-        let vocab_size = sequence.logits().ok_or(Error::NoLogits)?.len();
+        let vocab_size = sequence.placed_logits().ok_or(Error::NoLogits)?.len();
         if prompt >= context {
             return Err(Error::PromptTooLong { prompt, context });
         }
@@ -123,11 +123,13 @@ impl Generation {
     }
 
     fn choose(&mut self) -> Result<Token> {
-        let logits = self.sequence.logits().ok_or(Error::NoLogits)?;
+        let logits = self.sequence.placed_logits().ok_or(Error::NoLogits)?;
         match self.forced.pop_front() {
-            Some(id) => Ok(Token { id, logprobs: self.sampler.logprobs(logits, id), is_forced: true }),
+            Some(id) => {
+                Ok(Token { id, logprobs: self.sampler.logprobs(logits.as_slice(), id), is_forced: true })
+            }
             None => {
-                let Sampled { token, logprobs } = self.sampler.sample(logits)?;
+                let Sampled { token, logprobs } = self.sampler.sample_placed(logits)?;
                 Ok(Token { id: token, logprobs, is_forced: false })
             }
         }

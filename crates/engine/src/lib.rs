@@ -20,6 +20,7 @@ mod capacity;
 mod error;
 mod generation;
 mod kept;
+mod logits;
 pub mod sampling;
 mod sequence;
 pub mod state_file;
@@ -28,5 +29,6 @@ pub use capacity::{available_bytes, check_context, check_weights, context_bytes,
 pub use error::{Error, Result};
 pub use generation::{Finish, Generation, Limits, Step, Token};
 pub use kept::KeptStates;
+pub use logits::Logits;
 pub use sampling::{Logprobs, Sampler, SamplingParams};
 pub use sequence::{Advance, CHUNK_TOKENS, Kept, Sequence, advance};

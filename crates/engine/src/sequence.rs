@@ -9,9 +9,10 @@ use std::ops::ControlFlow;
 
 use tangelo_core::TokenId;
 use tangelo_model::{LayerState, LogitRows, Model, Segment, State};
-use tangelo_ops::Cx;
+use tangelo_ops::{Cx, Mat};
 
 use crate::error::{Error, Result};
+use crate::logits::Logits;
 
 /// Tokens per forward of a prefill unless the caller chooses: enough that reading and decoding the weights is a
 /// small part of each forward, few enough that the activations of a model of 4 billion parameters stay near 20 MB and
@@ -24,8 +25,8 @@ pub struct Sequence {
     fingerprint: [u8; 32],
     tokens: Vec<TokenId>,
     state: State,
-    /// (vocabulary): logits of the last token; `None` before the first one and after an interrupted prefill.
-    logits: Option<Vec<f32>>,
+    /// Logits of the last token; `None` before the first one and after an interrupted prefill.
+    logits: Option<Logits>,
 }
 
 /// A state to come back to: what [`Sequence::keep`] returns. It stays good after the sequence has moved on.
@@ -60,7 +61,7 @@ pub fn advance(model: &Model, cx: &Cx, batch: &mut [Advance<'_>]) -> Result<()> 
     let advanced = batch.iter_mut().filter(|part| !part.tokens.is_empty());
     for (row, part) in advanced.enumerate() {
         part.sequence.tokens.extend_from_slice(part.tokens);
-        part.sequence.set_logits(rows.row(row));
+        part.sequence.set_logits(cx, &rows, row);
     }
     Ok(())
 }
@@ -83,6 +84,7 @@ impl Sequence {
         state: State,
         logits: Option<Vec<f32>>,
     ) -> Sequence {
+        let logits = logits.map(Logits::Host);
         Sequence { fingerprint: model.fingerprint(), tokens, state, logits }
     }
 
@@ -119,7 +121,7 @@ impl Sequence {
             let rows = model.forward(cx, &mut segments)?;
             self.tokens.extend_from_slice(part);
             if is_last {
-                self.set_logits(rows.row(0));
+                self.set_logits(cx, &rows, 0);
             } else {
                 self.logits = None;
                 if on_chunk(done).is_break() {
@@ -130,18 +132,22 @@ impl Sequence {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Appends one token and returns the logits after it, (vocabulary).
+    /// Appends one token.
     ///
     /// # Errors
     /// As [`Sequence::prefill`].
-    pub fn decode(&mut self, model: &Model, cx: &Cx, token: TokenId) -> Result<&[f32]> {
-        self.prefill(model, cx, &[token], 1)?;
-        self.logits().ok_or(Error::NoLogits)
+    pub fn decode(&mut self, model: &Model, cx: &Cx, token: TokenId) -> Result<()> {
+        self.prefill(model, cx, &[token], 1)
     }
 
     /// Logits of the last token, (vocabulary); `None` for the empty sequence and after an interrupted prefill.
     pub fn logits(&self) -> Option<&[f32]> {
-        self.logits.as_deref()
+        self.logits.as_ref().map(Logits::as_slice)
+    }
+
+    /// The same, where they are.
+    pub fn placed_logits(&self) -> Option<&Logits> {
+        self.logits.as_ref()
     }
 
     /// The tokens so far.
@@ -201,10 +207,8 @@ impl Sequence {
         }
     }
 
-    fn set_logits(&mut self, row: &[f32]) {
-        let logits = self.logits.get_or_insert_default();
-        logits.clear();
-        logits.extend_from_slice(row);
+    fn set_logits(&mut self, cx: &Cx, rows: &Mat, row: usize) {
+        self.logits = Some(Logits::of_row(cx, rows, row, self.logits.take()));
     }
 }
 

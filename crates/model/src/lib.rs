@@ -36,7 +36,7 @@ pub use error::{Error, Result};
 pub use linear::Linear;
 pub use mamba2::MambaState;
 pub use model::{LogitRows, Model, Observed, Segment};
-pub use placement::Placement;
+pub use placement::{Bytes, Demand, Placement};
 pub use state::{LayerState, State, StateTensor};
 pub use tangelo_formats::config;
 pub use tangelo_ops::{Cx, CxError, Mat};

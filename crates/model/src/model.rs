@@ -151,7 +151,7 @@ impl Model {
     }
 
     /// Advances every segment's state by its tokens and returns the rows of logits asked for, in the order of the
-    /// segments: (rows, vocabulary).
+    /// segments: (rows, vocabulary), where the head is.
     ///
     /// Segments share the work on weights and nothing else: each row is what it would be alone, bit for bit. The
     /// activations take about `tokens · (2i + f + …) · 4` bytes; callers cut long prompts into chunks.
@@ -189,7 +189,7 @@ impl Model {
         batch.finish();
         let u = rms_norm(cx, h.view(), &self.norm_f, self.config.norm_eps);
         observe(Observed::Norm, &u);
-        let logits = cx.mat_to(Place::Host, self.lm_head.apply(cx, u.view()));
+        let logits = self.lm_head.apply(cx, u.view());
         cx.check_gpu()?;
         Ok(logits)
     }

@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod elementwise;
 pub mod embedding;
 pub mod lanes;
+pub mod logits;
 pub mod math;
 pub mod matmul;
 pub mod probe;

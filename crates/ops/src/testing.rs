@@ -61,3 +61,15 @@ pub fn assert_same_bits(got: &[f32], want: &[f32], what: &str) {
         assert!(same, "{what}: element {i} is {g:e} ({:#x}), want {w:e} ({:#x})", g.to_bits(), w.to_bits());
     }
 }
+
+/// Runs `test` in a context with a GPU, or says why there is none.
+pub fn on_gpu(test: impl Fn(&Cx, &mut Rng)) {
+    match crate::cuda::Gpu::open(0) {
+        Err(error) => eprintln!("skipped: {error}"),
+        Ok(gpu) => {
+            let cx = Cx::new(2, Simd::best()).expect("available").with_gpu(gpu);
+            test(&cx, &mut Rng::new(7));
+            cx.check_gpu().expect("the device did not fail");
+        }
+    }
+}

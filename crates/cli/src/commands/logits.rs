@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use tangelo_core::{DType, TokenId};
 use tangelo_formats::safetensors::{TensorPlan, Writer};
 use tangelo_model::{LogitRows, Segment};
-use tangelo_ops::Mat;
+use tangelo_ops::{Mat, Place};
 
 use crate::args::{RunArgs, usage};
 use crate::output::{self, OutputFile};
@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<()> {
         (None, None) => bail!("no token ids were given"),
     };
     let cx = args.run.cx()?;
-    let model = model::load(&cx, &model::open(&args.model)?, args.run.kv)?;
+    let model = model::load(&cx, &model::open(&args.model)?, &args.run, Some(ids.len()), args.chunk)?;
     let vocab_size = model.config().vocab_size;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
         bail!("token id {id} is outside the model's vocabulary: its ids are 0 to {}", vocab_size - 1);
@@ -80,7 +80,7 @@ pub fn run(args: Args) -> Result<()> {
         for tokens in ids.chunks(args.chunk) {
             let segment = Segment { tokens, state: &mut state, logits: LogitRows::All };
             let logits = model.forward(&cx, &mut [segment]).map_err(io::Error::other)?;
-            write_rows(&logits, out)?;
+            write_rows(&cx.mat_to(Place::Host, logits), out)?;
             bar.inc(tokens.len() as u64);
         }
         Ok(())

@@ -16,7 +16,7 @@ use serde_json::json;
 use tangelo_core::TokenId;
 use tangelo_formats::tokenizer::EncodeOptions;
 use tangelo_model::{LogitRows, Model, Segment};
-use tangelo_ops::Cx;
+use tangelo_ops::{Cx, Place};
 
 use super::logits::{CHUNK, parse_chunk};
 use crate::args::{RunArgs, usage};
@@ -81,7 +81,7 @@ pub fn run(args: Args) -> Result<()> {
     let windows = windows(ids.len(), args.context, stride);
     let computed: usize = windows.iter().map(|w| w.tokens.len() - 1).sum();
     let bar = progress::bar("perplexity", computed as u64, progress::Unit::Tokens);
-    let model = model::load(&cx, &checkpoint, args.run.kv)?;
+    let model = model::load(&cx, &checkpoint, &args.run, Some(args.context), args.chunk_tokens)?;
     let scorer = Scorer { model, cx, chunk: args.chunk_tokens, bar };
     let start = Instant::now();
     let mut nats = 0.0;
@@ -181,7 +181,7 @@ impl Scorer {
             for start in range.clone().step_by(self.chunk) {
                 let end = range.end.min(start + self.chunk);
                 let segment = Segment { tokens: &ids[start..end], state: &mut state, logits };
-                let rows = self.model.forward(&self.cx, &mut [segment])?;
+                let rows = self.cx.mat_to(Place::Host, self.model.forward(&self.cx, &mut [segment])?);
                 let targets = ids.get(start + 1..end + 1).unwrap_or_default();
                 nats += (0..rows.rows()).zip(targets).map(|(i, &id)| surprise(rows.row(i), id)).sum::<f64>();
                 self.bar.inc((end - start) as u64);

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use tangelo_chat::Tool;
 use tangelo_core::TokenId;
 use tangelo_core::limits::CONFIG_BYTES_MAX;
-use tangelo_engine::{CHUNK_TOKENS, SamplingParams};
+use tangelo_engine::SamplingParams;
 use tangelo_formats::GenerationConfig;
 
 use crate::args::{RunArgs, usage};
@@ -21,9 +21,9 @@ pub struct ModelArgs {
     /// Most tokens of prompt and answer together [default: what the model is made for and half of the memory holds]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub context: Option<usize>,
-    /// Prompt tokens given to the model at a time; changes speed and memory, never the answer
-    #[arg(long, value_name = "N", default_value_t = CHUNK_TOKENS, value_parser = parse_count)]
-    pub chunk: usize,
+    /// Prompt tokens given to the model at a time; changes speed and memory, never the answer [default: 128, 1024 on a GPU]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    pub chunk: Option<usize>,
     /// Where to compute.
     #[command(flatten)]
     pub run: RunArgs,

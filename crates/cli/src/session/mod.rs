@@ -15,9 +15,7 @@ use indicatif::ProgressBar;
 use tangelo_chat::RenderOptions;
 use tangelo_core::TokenId;
 use tangelo_core::limits::TEMPLATE_BYTES_MAX;
-use tangelo_engine::{
-    Error as EngineError, Limits, Sequence, available_bytes, check_context, default_context,
-};
+use tangelo_engine::{Error as EngineError, Limits, Sequence, check_context, default_context};
 use tangelo_formats::template::ChatTemplate;
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::{GenerationConfig, TokenizerSource};
@@ -27,6 +25,7 @@ use tangelo_ops::Cx;
 pub use answer::{Answer, Ending, Plan, answer};
 pub use args::{ChatArgs, ModelArgs, SamplingArgs, read_tools};
 
+use crate::args::chunk_tokens;
 use crate::{model, progress};
 
 /// Time between two pictures of the spinner.
@@ -60,14 +59,16 @@ impl Session {
     pub fn open(args: &ModelArgs) -> Result<Session> {
         let spinner = spinner(format!("opening {}", args.model));
         let cx = args.run.cx()?;
+        let chunk = args.chunk.unwrap_or_else(|| chunk_tokens(&cx));
         let checkpoint = model::open(&args.model)?;
-        let model = model::load(&cx, &checkpoint, args.run.kv)?;
+        let model = model::load(&cx, &checkpoint, &args.run, args.context, chunk)?;
+        let available = model::bytes_for_state(&cx, &model);
         let context = match args.context {
             Some(context) => {
-                check_context(&model, context, available_bytes())?;
+                check_context(&model, context, available)?;
                 context
             }
-            None => default_context(&model, available_bytes()),
+            None => default_context(&model, available),
         };
         let tokenizer = match checkpoint.tokenizer_source() {
             TokenizerSource::Missing => None,
@@ -80,7 +81,7 @@ impl Session {
             tokenizer,
             stop_ids: checkpoint.stop_token_ids(),
             template: checkpoint.chat_template()?,
-            chunk: args.chunk,
+            chunk,
             model,
         };
         spinner.finish_and_clear();

@@ -63,6 +63,24 @@ pub(super) fn best(peaks: &mut Peaks, logits: &[f32], n: usize, found: &mut Vec<
     found.sort_unstable();
 }
 
+/// The smallest logit that [`Candidates::select`] may look at, where it does not look at all.
+pub(super) fn floor(params: &SamplingParams, vocab_size: usize, peaks: &mut Peaks) -> Option<f32> {
+    let largest = f64::from(peaks.largest());
+    let temperature = f64::from(params.temperature);
+    if temperature == 0.0 {
+        return Some(peaks.largest());
+    }
+    match params.top_k.filter(|k| *k < vocab_size) {
+        Some(k) => Some(peaks.floor_of_best(k)),
+        None if params.top_p >= 1.0 && params.min_p > 0.0 => {
+            // A little lower than it must be, because rounding is not worth a thought here: `min_p` decides.
+            let floor = largest + temperature * (f64::from(params.min_p).ln() - 1e-3) - 1e-3 * largest.abs();
+            Some((floor as f32).max(f32::MIN))
+        }
+        None => None,
+    }
+}
+
 impl Candidates {
     /// Replaces the candidates by those that `params` leaves of `logits` (vocabulary), of which `peaks` has the maxima,
     /// one at least above -∞, all below +∞, none NaN. The weights are e^((logit − largest) / temperature); the
@@ -78,11 +96,8 @@ impl Candidates {
                 self.take(found.iter().map(|rank| (token(*rank), logits[token(*rank) as usize])));
                 self.best = found;
             }
-            None if params.top_p >= 1.0 && params.min_p > 0.0 => {
-                // A little lower than it must be, because rounding is not worth a thought here: `min_p` decides.
-                let floor =
-                    largest + temperature * (f64::from(params.min_p).ln() - 1e-3) - 1e-3 * largest.abs();
-                self.take(peaks.at_least(logits, (floor as f32).max(f32::MIN)));
+            None if let Some(floor) = floor(params, logits.len(), peaks) => {
+                self.take(peaks.at_least(logits, floor));
             }
             None => {
                 self.tokens.clear();

@@ -13,6 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use tangelo_core::TokenId;
+use tangelo_ops::logits::Change;
 
 use super::params::SamplingParams;
 
@@ -61,7 +62,7 @@ impl History {
         self.repetition == 1.0 && self.presence == 0.0 && self.frequency == 0.0
     }
 
-    /// Whether [`History::apply`] changes nothing.
+    /// Whether there are no [`History::changes`].
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
@@ -92,15 +93,12 @@ impl History {
         }
     }
 
-    /// Changes the logits (vocabulary) in place.
-    pub fn apply(&self, logits: &mut [f32]) {
-        // Each token is changed once and by itself, so the order of the map does not matter.
-        for (&token, count) in &self.counts {
-            let Some(l) = logits.get_mut(token as usize) else { continue };
-            *l = if *l > 0.0 { *l / self.repetition } else { *l * self.repetition };
-            if count.answer > 0 {
-                *l -= count.answer as f32 * self.frequency + self.presence;
-            }
-        }
+    /// What it does to the logits, one change per token in no particular order.
+    pub fn changes(&self) -> impl Iterator<Item = Change> + '_ {
+        self.counts.iter().map(|(&token, count)| {
+            let penalty = count.answer as f32 * self.frequency + self.presence;
+            let penalty = if count.answer > 0 { penalty } else { 0.0 };
+            Change { repetition: self.repetition, penalty, ..Change::none(token) }
+        })
     }
 }

@@ -5,9 +5,8 @@
 //! largest of the chunks' maxima, so at least k logits do, and hardly more than that have to be looked at.
 
 use tangelo_core::TokenId;
+use tangelo_ops::logits::CHUNK;
 
-/// Logits per chunk.
-const CHUNK: usize = 64;
 /// Maxima that are kept apart during a pass, so that they fit vectors of any width.
 const LANES: usize = 16;
 
@@ -29,6 +28,18 @@ impl Peaks {
             largest
         }));
         is_good
+    }
+
+    /// Takes the maxima that a device has found, one per [`CHUNK`]. False if one is NaN: then they mean nothing.
+    pub fn set(&mut self, maxima: &[f32]) -> bool {
+        self.maxima.clear();
+        self.maxima.extend_from_slice(maxima);
+        !maxima.iter().any(|largest| largest.is_nan())
+    }
+
+    /// The numbers of the chunks that have a logit of at least `floor`.
+    pub fn chunks_with(&self, floor: f32) -> impl Iterator<Item = u32> + '_ {
+        (0..).zip(&self.maxima).filter(move |(_, largest)| **largest >= floor).map(|(chunk, _)| chunk)
     }
 
     /// The largest logit; -∞ if none is larger.

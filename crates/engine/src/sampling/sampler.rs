@@ -1,14 +1,16 @@
 //! The sampler of one sequence: parameters, history and random numbers.
 
 use tangelo_core::TokenId;
+use tangelo_ops::logits::{Change, change, fetch, maxima};
 
-use super::filters::Candidates;
+use super::filters::{Candidates, floor};
 use super::history::{History, Origin};
 use super::logprobs::Logprobs;
 use super::params::SamplingParams;
 use super::peaks::Peaks;
 use super::random::Random;
 use crate::error::{Error, Result};
+use crate::logits::Logits;
 
 /// A chosen token.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +29,7 @@ pub struct Sampler {
     random: Random,
     /// Logits after penalties and bias, and what is left of them; kept for their memory.
     changed: Vec<f32>,
+    changes: Vec<Change>,
     peaks: Peaks,
     candidates: Candidates,
 }
@@ -41,8 +44,8 @@ impl Sampler {
         let mut history = History::new(&params);
         prompt.iter().for_each(|&token| history.push(token, Origin::Prompt));
         let random = Random::new(params.seed);
-        let (changed, peaks, candidates) = (Vec::new(), Peaks::default(), Candidates::default());
-        Ok(Sampler { params, history, random, changed, peaks, candidates })
+        let (peaks, candidates) = (Peaks::default(), Candidates::default());
+        Ok(Sampler { params, history, random, changed: Vec::new(), changes: Vec::new(), peaks, candidates })
     }
 
     /// The parameters.
@@ -58,17 +61,56 @@ impl Sampler {
     pub fn sample(&mut self, logits: &[f32]) -> Result<Sampled> {
         scan(&mut self.peaks, logits)?;
         let is_changed = self.change(logits)?;
-        let changed = if is_changed { &self.changed } else { logits };
-        let token = match self.peaks.best(changed) {
-            Some(best) if self.params.temperature == 0.0 => Some(best),
-            Some(_) => {
-                self.candidates.select(&self.params, changed, &mut self.peaks);
-                self.candidates.at(self.random.next_f64())
-            }
-            None => None,
-        };
+        let changed = if is_changed { std::mem::take(&mut self.changed) } else { Vec::new() };
+        let token = self.choose(if is_changed { &changed } else { logits });
+        self.changed = changed;
         let token = token.ok_or(Error::NoCandidates)?;
         Ok(Sampled { token, logprobs: self.logprobs(logits, token) })
+    }
+
+    /// [`Sampler::sample`] from logits that may be on a device. Of those, only what can be chosen comes to the host.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn sample_placed(&mut self, logits: &Logits) -> Result<Sampled> {
+        let row = match logits {
+            Logits::Host(logits) => return self.sample(logits),
+            Logits::Device { row, .. } => row,
+        };
+        self.changes.clear();
+        self.changes.extend(self.history.changes());
+        for (&token, &bias) in &self.params.logit_bias {
+            match self.changes.iter_mut().find(|change| change.token == token) {
+                Some(change) => change.bias = bias,
+                None => self.changes.push(Change { bias, ..Change::none(token) }),
+            }
+        }
+        let changed = (!self.changes.is_empty()).then(|| change(row, &self.changes));
+        let row = changed.as_ref().unwrap_or(row);
+        if !self.peaks.set(&maxima(row)) {
+            // Something is not finite: what and where is found on the host.
+            return self.sample(logits.as_slice());
+        }
+        let floor = floor(&self.params, row.cols(), &mut self.peaks).unwrap_or(f32::NEG_INFINITY);
+        let chunks: Vec<u32> = self.peaks.chunks_with(floor).collect();
+        let mut near = std::mem::take(&mut self.changed);
+        near.resize(row.cols(), 0.0);
+        fetch(row, &chunks, &mut near);
+        let token = self.choose(&near);
+        self.changed = near;
+        let token = token.ok_or(Error::NoCandidates)?;
+        let logprobs = self.params.logprobs.and_then(|_| self.logprobs(logits.as_slice(), token));
+        Ok(Sampled { token, logprobs })
+    }
+
+    /// A token of `logits` after penalties and bias, of which `peaks` has the maxima.
+    fn choose(&mut self, logits: &[f32]) -> Option<TokenId> {
+        let best = self.peaks.best(logits)?;
+        if self.params.temperature == 0.0 {
+            return Some(best);
+        }
+        self.candidates.select(&self.params, logits, &mut self.peaks);
+        self.candidates.at(self.random.next_f64())
     }
 
     /// Puts the logits after penalties and bias into `changed`, and their maxima into `peaks`; false if they are the
@@ -79,7 +121,11 @@ impl Sampler {
         }
         self.changed.clear();
         self.changed.extend_from_slice(logits);
-        self.history.apply(&mut self.changed);
+        for change in self.history.changes() {
+            if let Some(logit) = self.changed.get_mut(change.token as usize) {
+                *logit = change.apply(*logit);
+            }
+        }
         for (&token, &bias) in &self.params.logit_bias {
             if let Some(logit) = self.changed.get_mut(token as usize) {
                 *logit += bias;

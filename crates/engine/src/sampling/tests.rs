@@ -140,7 +140,7 @@ fn penalised(params: &SamplingParams, prompt: &[u32], answer: &[u32], logits: &[
     prompt.iter().for_each(|&t| history.push(t, history::Origin::Prompt));
     answer.iter().for_each(|&t| history.push(t, history::Origin::Answer));
     let mut logits = logits.to_vec();
-    history.apply(&mut logits);
+    history.changes().for_each(|c| logits[c.token as usize] = c.apply(logits[c.token as usize]));
     logits
 }
 

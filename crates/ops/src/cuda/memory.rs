@@ -125,6 +125,18 @@ impl Gpu {
         lock(&self.0.memory).budget = bytes;
     }
 
+    /// Bytes that may still be taken: what is free, within the budget. Nothing after a failure.
+    pub fn left_bytes(&self) -> u64 {
+        let free = self.free_bytes().map_or(0, |(free, _)| free);
+        let memory = lock(&self.0.memory);
+        let recycled: u64 = memory.free.iter().map(|(bytes, _)| *bytes as u64).sum();
+        let left = match memory.budget {
+            0 => free,
+            budget => free.min(budget.saturating_sub(memory.reserved)),
+        };
+        left + recycled
+    }
+
     /// Bytes free on the device, whoever uses the rest, and in all.
     ///
     /// # Errors

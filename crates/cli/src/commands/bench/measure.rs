@@ -80,13 +80,13 @@ impl Plan {
     /// # Errors
     /// One that says which option is too large.
     pub fn check(&self, model: &Model, available: Option<u64>) -> Result<()> {
-        let deepest = self.depths.last().copied().filter(|_| self.generate > 0);
-        let longest = self.prompts.iter().copied().chain(deepest.map(|depth| depth + self.generate)).max();
-        check_context(model, longest.unwrap_or(0), available)?;
+        let deepest = self.deepest();
+        let longest = self.longest();
+        check_context(model, longest, available)?;
         if let (Some(_), Some(&batch), Some(available)) = (deepest, self.batches.iter().max(), available) {
             // Forks share the pages of their common past.
             let forks = context_bytes(model, self.generate).saturating_mul(batch as u64);
-            let needed = context_bytes(model, longest.unwrap_or(0)).saturating_add(forks);
+            let needed = context_bytes(model, longest).saturating_add(forks);
             ensure!(
                 needed <= available,
                 "{batch} sequences need {needed} bytes of state, but {available} bytes of memory are available: use a \
@@ -94,6 +94,17 @@ impl Plan {
             );
         }
         Ok(())
+    }
+
+    /// Tokens before the first step of the deepest decode.
+    fn deepest(&self) -> Option<usize> {
+        self.depths.last().copied().filter(|_| self.generate > 0)
+    }
+
+    /// Tokens of the longest sequence.
+    pub fn longest(&self) -> usize {
+        let deepest = self.deepest().map(|depth| depth + self.generate);
+        self.prompts.iter().copied().chain(deepest).max().unwrap_or(0)
     }
 
     /// Tokens that pass through the model in all.

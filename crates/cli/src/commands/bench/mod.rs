@@ -21,14 +21,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tangelo_core::limits::CONTEXT_TOKENS_MAX;
-use tangelo_engine::{CHUNK_TOKENS, available_bytes};
+use tangelo_engine::CHUNK_TOKENS;
 use tangelo_formats::Checkpoint;
-use tangelo_ops::attention::KvType;
 use tangelo_ops::{Cx, probe};
 
 use super::logits::parse_chunk;
 use super::show::facts;
-use crate::args::{RunArgs, usage};
+use crate::args::{RunArgs, chunk_tokens, usage};
 use crate::output::{self, OutputFile};
 use crate::{hub, model, progress};
 use compare::{Ours, Peer};
@@ -63,9 +62,9 @@ pub struct Args {
     /// How often to measure each
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = parse_repetitions)]
     repetitions: usize,
-    /// Prompt tokens given to the model at a time
-    #[arg(long, value_name = "N", default_value_t = CHUNK_TOKENS, value_parser = parse_chunk)]
-    chunk: usize,
+    /// Prompt tokens given to the model at a time [default: 128, 1024 on a GPU]
+    #[arg(long, value_name = "N", value_parser = parse_chunk)]
+    chunk: Option<usize>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -95,7 +94,8 @@ pub fn run(args: Args) -> Result<()> {
         None => None,
     };
     let cx = args.run.cx()?;
-    let report = measure(&args.model, plan, args.run.kv, &cx, peer.as_ref())?;
+    let plan = Plan { chunk: args.chunk.unwrap_or_else(|| chunk_tokens(&cx)), ..plan };
+    let report = measure(&args.model, plan, &args.run, &cx, peer.as_ref())?;
     let document = json::document(&report);
     if let Some(file) = out {
         write_record(file, &document)?;
@@ -132,18 +132,18 @@ fn plan(args: &Args) -> Result<Plan> {
         depths: ascending(&args.depth),
         batches: ascending(&args.batch),
         repetitions: args.repetitions,
-        chunk: args.chunk,
+        chunk: args.chunk.unwrap_or(CHUNK_TOKENS),
     })
 }
 
-fn measure(name: &str, plan: Plan, kv_type: KvType, cx: &Cx, peer: Option<&Peer>) -> Result<Report> {
+fn measure(name: &str, plan: Plan, run: &RunArgs, cx: &Cx, peer: Option<&Peer>) -> Result<Report> {
     // A download is no part of loading.
     let path = hub::resolve(name)?;
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
-    let model = model::load(cx, &checkpoint, kv_type)?;
+    let model = model::load(cx, &checkpoint, run, Some(plan.longest()), plan.chunk)?;
     let load_s = start.elapsed().as_secs_f64();
-    plan.check(&model, available_bytes())?;
+    plan.check(&model, model::bytes_for_state(cx, &model))?;
 
     let bar = progress::bar("measuring", plan.num_tokens(), progress::Unit::Tokens);
     let measured = Bench { model: &model, cx, plan: &plan, bar: bar.clone() }.run()?;
@@ -168,7 +168,7 @@ fn measure(name: &str, plan: Plan, kv_type: KvType, cx: &Cx, peer: Option<&Peer>
         measured,
         load_s,
         peak_rss_bytes,
-        work: Work::of(&checkpoint, kv_type)?,
+        work: Work::of(&checkpoint, run.kv)?,
         limits,
         comparison,
         plan,
