@@ -173,6 +173,17 @@ impl Model {
         for segment in segments.iter_mut() {
             segment.state.move_to(cx, self.placement);
         }
+        let logits = match cx.gpu() {
+            Some(gpu) if segments.iter().all(|segment| segment.tokens.len() == 1) => {
+                gpu.record(|| self.run(cx, segments, observe))
+            }
+            _ => self.run(cx, segments, observe),
+        };
+        cx.check_gpu()?;
+        Ok(logits)
+    }
+
+    fn run(&self, cx: &Cx, segments: &mut [Segment<'_>], observe: &mut dyn FnMut(Observed, &Mat)) -> Mat {
         let mut h = self.embeddings.lookup(cx, &tokens_of(segments)); // (l, d)
         let mut batch = Batch { segments };
         observe(Observed::Embeddings, &h);
@@ -189,9 +200,7 @@ impl Model {
         batch.finish();
         let u = rms_norm(cx, h.view(), &self.norm_f, self.config.norm_eps);
         observe(Observed::Norm, &u);
-        let logits = self.lm_head.apply(cx, u.view());
-        cx.check_gpu()?;
-        Ok(logits)
+        self.lm_head.apply(cx, u.view())
     }
 
     fn check(&self, segments: &[Segment<'_>]) -> Result<()> {

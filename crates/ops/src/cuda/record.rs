@@ -169,9 +169,13 @@ impl Gpu {
         result
     }
 
-    /// Runs what has been recorded, and ends recording.
+    /// Runs what has been recorded and ends recording, if there is something.
     pub(super) fn flush(&self) {
-        let launches = lock(&self.0.recorder).launches.take();
+        let launches = {
+            let mut recorder = lock(&self.0.recorder);
+            let is_idle = recorder.launches.as_ref().is_none_or(Vec::is_empty);
+            if is_idle { None } else { recorder.launches.take() }
+        };
         for mut launch in launches.into_iter().flatten() {
             // SAFETY: as in `launch`.
             self.attempt("running a kernel", || unsafe { launch.run(self.0.stream) });
