@@ -10,7 +10,7 @@ use crate::device::{Cx, Place, View};
 use std::fmt;
 use std::sync::Arc;
 
-/// Positions per page, and per block of the softmax.
+/// Positions per page, each of which is a softmax of its own until they are combined.
 pub const PAGE: usize = 64;
 
 /// Type of the elements of a cache.
@@ -144,8 +144,8 @@ impl KvCache {
         self.num_kv_heads * self.head_dim
     }
 
-    pub(super) fn page(&self, block: usize) -> &Page {
-        &self.pages[block]
+    pub(super) fn page(&self, b: usize) -> &Page {
+        &self.pages[b]
     }
 
     /// The page of the next position, not shared with any copy, and the position within it.

@@ -1,25 +1,38 @@
-//! Causal grouped-query attention over a paged cache, by online softmax
+//! Causal grouped-query attention over a paged cache: a softmax per page, and the online softmax over pages
 //! (Milakov & Gimelshein 2018, arXiv 1805.02867; Ainslie et al. 2023, arXiv 2305.13245).
 //!
 //! Legend: l tokens of the call · H query heads · K key/value heads (query head j reads key/value head
 //! j / (H / K)) · D head width. No positional encoding, scale 1 / √D.
 //!
-//! For the query at position t, over the blocks of 64 positions aligned to position 0, in increasing order,
-//! with n the positions of the block up to t:
+//! For the query at position t, each page b of 64 positions, aligned to position 0, is a softmax of its own over the
+//! n ≥ 1 of its positions up to t:
 //!
 //! ```text
-//! s[i] = (Σ_d fma(q[d], k[i, d], ·), d increasing) · scale       i < n
-//! M    = max(m, max s);   c = exp(m − M);   p[i] = exp(s[i] − M)
-//! z    = fma(z, c, laned sum of p);   o[d] = o[d] · c;   o[d] = fma(p[i], v[i, d], o[d]), i increasing
-//! m    = M
+//! s[i]   = (Σ_d fma(q[d], k[i, d], ·), d increasing, from +0) · scale       i < n
+//! M_b    = max s, from −∞, passing over NaN
+//! p[i]   = exp(s[i] − M_b)
+//! z_b    = laned sum of p
+//! o_b[d] = Σ_i fma(p[i], v[i, d], ·), i increasing, from +0
 //! ```
 //!
-//! from m = −∞, z = 0, o = 0, and finally o / z. Blocks belong to absolute positions, so neither the length of
-//! the call nor the state the cache came from shows in the result. k and v are the cached ones: what was appended,
-//! rounded if the cache is f16 ([`KvType`]), widened exactly.
+//! and the pages are combined in increasing order, from m = −∞, z = 0, o = 0:
 //!
-//! The work is cut by sequence, key/value head and tokens, never along the positions, because the softmax goes
-//! through its blocks in order. So one token keeps at most K threads busy.
+//! ```text
+//! M = max(m, M_b);   c = exp(m − M);   e = exp(M_b − M)
+//! z = fma(z, c, z_b · e);   o[d] = fma(o[d], c, o_b[d] · e);   m = M
+//! ```
+//!
+//! and finally o / z. Pages belong to absolute positions, so neither the length of the call nor the state the cache
+//! came from shows in the result. k and v are the cached ones: what was appended, rounded if the cache is f16
+//! ([`KvType`]), widened exactly.
+//!
+//! What is not finite stays so. Where a score is +∞ or NaN, or all scores of a page are −∞, z and all of o are NaN; so
+//! they are if q holds an infinity. A score of −∞ next to a larger one of its page weighs nothing, which is the limit.
+//! An infinite or NaN v[i, d] makes o[d] infinite or NaN.
+//!
+//! A page knows nothing of the others until it is combined, so pages may be computed at the same time. Here they are
+//! not: the work is cut by sequence, key/value head and tokens, and each part combines a page as soon as it has it,
+//! which needs no memory for o_b. One token therefore keeps at most K threads busy.
 
 mod cache;
 mod page;
@@ -36,7 +49,7 @@ use crate::sequences::run_sequences;
 use std::ops::Range;
 use tile::run_tile;
 
-/// Most queries (token, head) that share a pass over the cache in one part: enough that the arithmetic on a block
+/// Most queries (token, head) that share a pass over the cache in one part: enough that the arithmetic on a page
 /// takes longer than reading it from memory, few enough that their scores stay in the first-level cache.
 const ROWS_PER_PART: usize = 60;
 /// Most query heads of one key/value head that share a pass.
@@ -171,12 +184,12 @@ impl Job<'_> {
         unsafe { self.out.part(self.out_row + t, self.columns(head)) }
     }
 
-    /// Blocks the query in row `t` sees.
-    fn num_blocks(&self, t: usize) -> usize {
+    /// Pages the query in row `t` sees.
+    fn num_pages(&self, t: usize) -> usize {
         (self.start + t) / PAGE + 1
     }
 
-    /// Positions of block `b` the query in row `t` sees, at most [`PAGE`].
+    /// Positions of page `b` the query in row `t` sees, at most [`PAGE`].
     fn visible(&self, t: usize, b: usize) -> usize {
         PAGE.min(self.start + t + 1 - b * PAGE)
     }

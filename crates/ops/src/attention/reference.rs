@@ -2,8 +2,7 @@
 
 use super::page::{Element, Page, PageOf};
 use super::{Job, PAGE};
-use crate::lanes::LANES;
-use crate::lanes::reference::{fold, sum_lanes};
+use crate::lanes::reference::sum_lanes;
 use crate::math::exp;
 
 /// See [`super`].
@@ -20,33 +19,34 @@ pub(crate) unsafe fn run(job: &Job<'_>) {
     }
 }
 
-/// Running maximum and sum.
+/// The softmax of one page, or of the pages combined so far.
 struct Softmax {
+    /// Largest score.
     m: f32,
+    /// Sum of the weights relative to it.
     z: f32,
+    /// Sum of the values times these weights, (D).
+    o: Vec<f32>,
 }
 
 fn query(job: &Job<'_>, t: usize, q: &[f32], o: &mut [f32]) {
-    let mut softmax = Softmax { m: f32::NEG_INFINITY, z: 0.0 };
-    o.fill(0.0);
-    for b in 0..job.num_blocks(t) {
+    let mut all = Softmax { m: f32::NEG_INFINITY, z: 0.0, o: vec![0.0; q.len()] };
+    for b in 0..job.num_pages(t) {
         let n = job.visible(t, b);
-        match job.cache.page(b) {
-            Page::F32(page) => block(job, page, q, n, &mut softmax, o),
-            Page::F16(page) => block(job, page, q, n, &mut softmax, o),
-        }
+        let page = match job.cache.page(b) {
+            Page::F32(page) => softmax(job, page, q, n),
+            Page::F16(page) => softmax(job, page, q, n),
+        };
+        combine(&mut all, &page);
     }
-    o.iter_mut().for_each(|o| *o /= softmax.z);
+    o.iter_mut().zip(&all.o).for_each(|(to, o)| *to = o / all.z);
 }
 
-fn block<E: Element>(
-    job: &Job<'_>,
-    page: &PageOf<E>,
-    q: &[f32],
-    n: usize,
-    softmax: &mut Softmax,
-    o: &mut [f32],
-) {
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+fn softmax<E: Element>(job: &Job<'_>, page: &PageOf<E>, q: &[f32], n: usize) -> Softmax {
     debug_assert!(n <= PAGE);
     let score = |i: usize| {
         let dot = q.iter().enumerate();
@@ -54,17 +54,18 @@ fn block<E: Element>(
         dot * job.scale
     };
     let s: Vec<f32> = (0..n).map(score).collect();
-    let larger = |a: f32, b: f32| if a > b { a } else { b };
-    let mut lanes = [f32::NEG_INFINITY; LANES];
-    for i in 0..n {
-        lanes[i % LANES] = larger(s[i], lanes[i % LANES]);
-    }
-    let m = larger(fold(lanes, larger), softmax.m);
-    let c = exp(softmax.m - m);
+    let m = s.iter().fold(f32::NEG_INFINITY, |m, s| larger(*s, m));
     let p: Vec<f32> = s.iter().map(|s| exp(s - m)).collect();
-    let z = softmax.z.mul_add(c, sum_lanes(n, |i, sum| sum + p[i]));
-    for (d, o) in o.iter_mut().enumerate() {
-        *o = (0..n).fold(*o * c, |o, i| p[i].mul_add(page.value(job.kv_head, i, d).widen(), o));
-    }
-    *softmax = Softmax { m, z };
+    let z = sum_lanes(n, |i, sum| sum + p[i]);
+    let value = |i: usize, d: usize| page.value(job.kv_head, i, d).widen();
+    let column = |d: usize| (0..n).fold(0.0f32, |o, i| p[i].mul_add(value(i, d), o));
+    Softmax { m, z, o: (0..q.len()).map(column).collect() }
+}
+
+fn combine(all: &mut Softmax, page: &Softmax) {
+    let m = larger(page.m, all.m);
+    let (c, e) = (exp(all.m - m), exp(page.m - m));
+    all.m = m;
+    all.z = all.z.mul_add(c, page.z * e);
+    all.o.iter_mut().zip(&page.o).for_each(|(o, of_page)| *o = o.mul_add(c, of_page * e));
 }

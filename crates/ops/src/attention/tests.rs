@@ -1,5 +1,5 @@
-//! Every implementation against the reference level, cut at every place; the reference against f64; rounding;
-//! sharing.
+//! Every implementation against the reference level, cut at every place; the reference against f64; pages far apart in
+//! size; what is not finite; rounding; sharing.
 
 use super::cache::round_to_f16;
 use super::*;
@@ -149,6 +149,69 @@ fn reference_is_softmax_attention() {
             }
         }
     }
+}
+
+/// Scores that rise, fall and jump by more than exp can bridge from page to page: each of c and e is at times 0 and 1.
+#[test]
+fn pages_of_any_size_combine() {
+    let reference = Cx::new(1, Simd::Reference).expect("always available");
+    on_every_simd(|cx, rng| {
+        for factors in [[1.0, 40.0, 400.0, 1.0], [400.0, 40.0, 1.0, 400.0], [1.0, 1.0, 0.0, 1.0]] {
+            let mut case = Case::new(rng, 230, [2, 3, 40], KvType::F32);
+            for t in 0..230 {
+                case.k.row_mut(t).iter_mut().for_each(|k| *k *= factors[t / PAGE]);
+            }
+            let want = case.run(&reference, &[]);
+            assert!(want.iter().all(|o| o.abs() <= 2.0), "a mean of values below 2");
+            assert_same_bits(&case.run(cx, &[100]), &want, &format!("{factors:?} {}", cx.simd()));
+        }
+    });
+}
+
+/// The sentences of the contract on infinities and NaN, one by one.
+#[test]
+fn what_is_not_finite_stays_so() {
+    const L: usize = 150;
+    const AT: usize = 70;
+    let reference = Cx::new(1, Simd::Reference).expect("always available");
+    let nan = |o: &[f32]| o.iter().all(|o| o.is_nan());
+    on_every_simd(|cx, rng| {
+        // Scores of positive queries have the sign of the key.
+        let mut positive = Case::new(rng, L, [1, 1, 20], KvType::F32);
+        positive.q.data_mut().iter_mut().for_each(|q| *q = q.abs() + 0.1);
+        let run = |what: &str, spoil: &dyn Fn(&mut Case)| {
+            let clone = |mat: &Mat| Mat::from_vec(L, 20, mat.data().to_vec());
+            let mut case =
+                Case { q: clone(&positive.q), k: clone(&positive.k), v: clone(&positive.v), ..positive };
+            spoil(&mut case);
+            let got = case.run(cx, &[]);
+            assert_same_bits(&got, &case.run(&reference, &[]), &format!("{what} {}", cx.simd()));
+            got
+        };
+        let row = |t: usize| t * 20..(t + 1) * 20;
+        let fine = run("as it is", &|_| ());
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let got = run("q", &|case| case.q.row_mut(AT)[3] = bad);
+            assert!(nan(&got[row(AT)]), "{bad} in q");
+            assert_same_bits(&got[row(AT + 1)], &fine[row(AT + 1)], "the query after it");
+
+            let got = run("v", &|case| case.v.row_mut(AT)[3] = bad);
+            let (spoilt, sound): (Vec<_>, Vec<_>) = (AT..L).flat_map(row).partition(|i| i % 20 == 3);
+            assert!(spoilt.iter().all(|&i| !got[i].is_finite()), "{bad} in v");
+            assert!(sound.iter().all(|&i| got[i].to_bits() == fine[i].to_bits()), "other columns");
+        }
+        for bad in [f32::NAN, f32::INFINITY] {
+            let got = run("k", &|case| case.k.row_mut(AT)[3] = bad);
+            assert!(nan(&got[AT * 20..]), "a score of {bad}");
+            assert_same_bits(&got[..AT * 20], &fine[..AT * 20], "the queries before it");
+        }
+        let one = run("k", &|case| case.k.row_mut(AT)[3] = f32::NEG_INFINITY);
+        assert!(one.iter().all(|o| o.is_finite()), "a score of -inf among others weighs nothing");
+        let page = run("k", &|case| {
+            (PAGE..2 * PAGE).for_each(|t| case.k.row_mut(t)[3] = f32::NEG_INFINITY);
+        });
+        assert!(nan(&page[PAGE * 20..]), "a page of scores of -inf");
+    });
 }
 
 #[test]

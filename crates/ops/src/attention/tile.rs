@@ -1,9 +1,9 @@
-//! Several queries of one key/value head against one block at a time, as two small matrix products with a softmax
+//! Several queries of one key/value head against one page at a time, as two small matrix products with a softmax
 //! between them. Keys and values are read once for all queries of the tile.
 //!
 //! A *row* is a (token, head), tokens outermost, so rows see ever more positions. Products go strip by strip
 //! ([`super::page`]), and per strip through groups of [`GROUP`] rows, whose sums stay in registers while the strip
-//! is walked.
+//! is walked. A sum of weighted values is combined with those of the pages before it once, at the end of its strip.
 
 use super::page::{Element, Page, PageOf};
 use super::{Job, PAGE, ROWS_PER_PART};
@@ -17,22 +17,24 @@ const GROUP: usize = 6;
 /// into the next one. With few queries the hardware's own prefetching leaves a fifth of the time to waiting.
 const AHEAD: usize = 64;
 
-/// The queries of a tile, what is known of them between blocks, and their weights in the block at hand.
+/// The queries of a tile, what is known of them between pages, and their weights in the page at hand.
 struct Rows<'a> {
     /// Number of rows.
     len: usize,
     /// Queries, (D).
     q: [&'a [f32]; ROWS_PER_PART],
-    /// Outputs, (D).
+    /// Outputs, (D): between pages, o of the pages combined so far.
     o: [*mut f32; ROWS_PER_PART],
-    /// Positions of this block that the row sees.
+    /// Positions of this page that the row sees.
     n: [usize; ROWS_PER_PART],
     /// Running maximum.
     m: [f32; ROWS_PER_PART],
     /// Running sum.
     z: [f32; ROWS_PER_PART],
-    /// Factor of what was summed before this block.
+    /// Factor of what the pages before this one came to.
     c: [f32; ROWS_PER_PART],
+    /// Factor of what this page comes to.
+    e: [f32; ROWS_PER_PART],
     /// Scores, then weights.
     p: [[f32; PAGE]; ROWS_PER_PART],
 }
@@ -49,6 +51,7 @@ impl<'a> Rows<'a> {
             m: [f32::NEG_INFINITY; ROWS_PER_PART],
             z: [0.0; ROWS_PER_PART],
             c: [0.0; ROWS_PER_PART],
+            e: [0.0; ROWS_PER_PART],
             p: [[0.0; PAGE]; ROWS_PER_PART],
         };
         for t in job.tokens.clone() {
@@ -84,11 +87,11 @@ pub(super) unsafe fn run_tile<V: Lanes>(job: &Job<'_>) {
     // SAFETY: the caller vouches, and one output is in use at a time.
     unsafe {
         let mut rows = Rows::new(job);
-        for b in 0..job.num_blocks(job.tokens.end - 1) {
-            let first = see_block(job, b, &mut rows);
+        for b in 0..job.num_pages(job.tokens.end - 1) {
+            let first = see_page(job, b, &mut rows);
             match job.cache.page(b) {
-                Page::F32(page) => block::<V, f32>(page, job, first, &mut rows),
-                Page::F16(page) => block::<V, u16>(page, job, first, &mut rows),
+                Page::F32(page) => attend::<V, f32>(page, job, first, &mut rows),
+                Page::F16(page) => attend::<V, u16>(page, job, first, &mut rows),
             }
         }
         for row in 0..rows.len {
@@ -98,8 +101,8 @@ pub(super) unsafe fn run_tile<V: Lanes>(job: &Job<'_>) {
     }
 }
 
-/// Sets what each row sees of block `b`, and returns the first row that sees any of it.
-fn see_block(job: &Job<'_>, b: usize, rows: &mut Rows<'_>) -> usize {
+/// Sets what each row sees of page `b`, and returns the first row that sees any of it.
+fn see_page(job: &Job<'_>, b: usize, rows: &mut Rows<'_>) -> usize {
     let heads = job.heads.len();
     let first_token = (b * PAGE).saturating_sub(job.start).max(job.tokens.start);
     for t in first_token..job.tokens.end {
@@ -114,7 +117,7 @@ fn see_block(job: &Job<'_>, b: usize, rows: &mut Rows<'_>) -> usize {
 /// # Safety
 /// As [`run_tile`].
 #[inline(always)]
-unsafe fn block<V: Lanes, E: Element>(page: &PageOf<E>, job: &Job<'_>, first: usize, rows: &mut Rows<'_>) {
+unsafe fn attend<V: Lanes, E: Element>(page: &PageOf<E>, job: &Job<'_>, first: usize, rows: &mut Rows<'_>) {
     // SAFETY: the caller vouches.
     unsafe {
         for strip in 0..rows.n[rows.len - 1].div_ceil(LANES) {
@@ -204,7 +207,8 @@ unsafe fn scores<V: Lanes, E: Element, const R: usize>(
     }
 }
 
-/// Turns the scores of a row into weights; those of positions it does not see become zeros.
+/// Turns the scores of a row into weights, those of positions it does not see into zeros, and combines what becomes
+/// of the row's maximum and sum.
 ///
 /// # Safety
 /// The instruction set of `V` must be available.
@@ -218,17 +222,17 @@ unsafe fn softmax<V: Lanes>(rows: &mut Rows<'_>, row: usize) {
         for at in (0..PAGE).step_by(LANES) {
             largest = load_at::<V>(p, at).max(largest);
         }
-        let (largest, before) = (largest.fold_max(), rows.m[row]);
-        let m = if largest > before { largest } else { before };
+        let (m_page, m_before) = (largest.fold_max(), rows.m[row]);
         let mut sum = V::splat(0.0);
         for at in (0..PAGE).step_by(LANES) {
-            let e = exp_lanes(load_at::<V>(p, at).add(V::splat(-m)));
-            store_at(e, p, at);
-            sum = sum.add(e);
+            let weights = exp_lanes(load_at::<V>(p, at).add(V::splat(-m_page)));
+            store_at(weights, p, at);
+            sum = sum.add(weights);
         }
-        let c = exp(before - m);
-        (rows.m[row], rows.c[row]) = (m, c);
-        rows.z[row] = rows.z[row].mul_add(c, sum.fold_add());
+        let m = if m_page > m_before { m_page } else { m_before };
+        let (c, e) = (exp(m_before - m), exp(m_page - m));
+        (rows.m[row], rows.c[row], rows.e[row]) = (m, c, e);
+        rows.z[row] = rows.z[row].mul_add(c, sum.fold_add() * e);
     }
 }
 
@@ -253,8 +257,8 @@ unsafe fn weigh_rows<V: Lanes, E: Element>(values: &[E], strip: usize, first: us
     }
 }
 
-/// o ← o · c + Σ p[i] · v[i], i increasing, for the rows from `row` and the columns of one strip. The first row of
-/// the group sees the fewest positions; what the others see besides is added to each alone.
+/// o ← fma(o, c, e · Σ_i fma(p[i], v[i], ·)), i increasing, for the rows from `row` and the columns of one strip. The
+/// first row of the group sees the fewest positions; what the others see besides is added to each alone.
 ///
 /// # Safety
 /// As [`run_tile`].
@@ -273,14 +277,13 @@ unsafe fn weigh<V: Lanes, E: Element, const R: usize>(
     // decrease); the caller vouches for the instruction set and the outputs.
     unsafe {
         let mut sum = [V::splat(0.0); R];
-        for (r, sum) in sum.iter_mut().enumerate() {
-            *sum = load_at::<V>(rows.output(row + r), at).mul(V::splat(rows.c[row + r]));
-        }
         multiply(&mut sum, p.each_ref().map(|p| p.as_ptr()), values.as_ptr(), n[0]);
         for (r, sum) in sum.into_iter().enumerate() {
             let (mut sum, rest) = ([sum], p[r].as_ptr().add(n[0]));
             multiply(&mut sum, [rest], values.as_ptr().add(n[0] * LANES), n[r] - n[0]);
-            store_at(sum[0], rows.output(row + r), at);
+            let (c, e) = (V::splat(rows.c[row + r]), V::splat(rows.e[row + r]));
+            let o = load_at::<V>(rows.output(row + r), at).fma(c, sum[0].mul(e));
+            store_at(o, rows.output(row + r), at);
         }
     }
 }
