@@ -174,6 +174,11 @@ DEVICE void mma_bf16_k16(f32 (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     emulated::meet(emulated::multiply_bf16_k16, &brought);
 }
 
+DEVICE u32 min(u32 a, u32 b) { return b < a ? b : a; }
+DEVICE u32 max(u32 a, u32 b) { return a < b ? b : a; }
+DEVICE i32 min(i32 a, i32 b) { return b < a ? b : a; }
+DEVICE i32 max(i32 a, i32 b) { return a < b ? b : a; }
+
 DEVICE void copy_async16(void* shared, const void* global) { emulated::copy_later(shared, global); }
 DEVICE void copy_async_commit() { emulated::end_group(); }
 template <u32 N> DEVICE void copy_async_wait() { emulated::copy_all_but(N); }

@@ -62,14 +62,17 @@ pub fn assert_same_bits(got: &[f32], want: &[f32], what: &str) {
     }
 }
 
-/// Runs `test` in a context with a GPU, or says why there is none.
+/// Runs `test` in a context with a GPU: an emulated one unless `TANGELO_TEST_GPU` asks for the machine's. Says why it is
+/// skipped if there is none.
 pub fn on_gpu(test: impl Fn(&Cx, &mut Rng)) {
-    match crate::cuda::Gpu::open(0) {
-        Err(error) => eprintln!("skipped: {error}"),
-        Ok(gpu) => {
-            let cx = Cx::new(2, Simd::best()).expect("available").with_gpu(gpu);
-            test(&cx, &mut Rng::new(7));
-            cx.check_gpu().expect("the device did not fail");
-        }
+    if std::env::var_os("TANGELO_TEST_GPU").is_none()
+        && let Err(reason) = tangelo_emulator::load()
+    {
+        eprintln!("skipped: {reason}");
+        return;
     }
+    let gpu = crate::cuda::Gpu::open(0).expect("a device");
+    let cx = Cx::new(2, Simd::best()).expect("available").with_gpu(gpu);
+    test(&cx, &mut Rng::new(7));
+    cx.check_gpu().expect("the device did not fail");
 }

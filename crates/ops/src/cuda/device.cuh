@@ -50,7 +50,8 @@ DEVICE u32 atomic_add(u32* p, u32 v) { return atomicAdd(p, v); }
 
 DEVICE u32 as_u32(f32 x) { return __float_as_uint(x); }
 DEVICE f32 as_f32(u32 x) { return __uint_as_float(x); }
-// `fma(f32, f32, f32)`, rounded once, `sqrtf`, `fabsf` and `rintf` (ties to even) are the compiler's own.
+// `fma(f32, f32, f32)`, rounded once, `sqrtf`, `fabsf`, `rintf` (ties to even), and `min` and `max` of
+// integers are the compiler's own.
 
 // The value of lane `lane ^ mask`, of lane `lane`, of the lane `d` further (its own where there is none).
 DEVICE f32 shuffle_xor(f32 v, u32 mask) { return __shfl_xor_sync(FULL_WARP, v, mask); }

@@ -1,7 +1,8 @@
 //! Every implementation against the reference, and the reference against f64.
 
 use super::*;
-use crate::testing::{Rng, assert_same_bits, on_every_simd};
+use crate::device::Place;
+use crate::testing::{Rng, assert_same_bits, on_every_simd, on_gpu};
 
 #[test]
 fn implementations_equal_the_reference() {
@@ -16,6 +17,20 @@ fn implementations_equal_the_reference() {
                 reference::row(x.row(r), &w, 1e-5, &mut want);
                 assert_same_bits(got.row(r), &want, &format!("d {d} row {r} {}", cx.simd()));
             }
+        }
+    });
+}
+
+#[test]
+fn a_device_equals_the_host() {
+    on_gpu(|cx, rng| {
+        for d in [1, 15, 16, 17, 96, 3136, 9000] {
+            let x = Mat::from_vec(3, d + 5, rng.uniform(3 * (d + 5), 3.0));
+            let w = Vector::from(rng.uniform(d, 1.0));
+            let want = rms_norm(cx, x.view().slice_cols(2..d + 2), &w, 1e-5);
+            let (x, w) = (cx.mat_to(Place::Device, x), cx.vector_to(Place::Device, w));
+            let got = rms_norm(cx, x.view().slice_cols(2..d + 2), &w, 1e-5);
+            assert_same_bits(cx.mat_to(Place::Host, got).data(), want.data(), &format!("d {d}"));
         }
     });
 }
