@@ -102,7 +102,7 @@ inline void nothing(void* const (&)[32]) {}
 #define blockDim (emulated::threads)
 #define gridDim (emulated::blocks)
 
-#define DEVICE static inline __attribute__((unused))
+#define DEVICE inline __attribute__((unused))
 // One block runs at a time, so what its threads share may be static. The section is named by the build.
 #define SHARED static __attribute__((section(EMULATED_SHARED), aligned(16)))
 #define DYNAMIC_SHARED(type, name) type* const name = reinterpret_cast<type*>(emulated::dynamic_shared())

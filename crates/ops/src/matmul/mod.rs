@@ -21,6 +21,8 @@
 //! and no sum goes across lanes. Two ways lead there (`integer.rs`): for a few tokens, codes go from memory to the
 //! multiplier; for more, a stretch of a few panels is unpacked into the first-level cache and met by every token.
 
+mod cuda;
+mod cuda_dense;
 mod dense;
 mod integer;
 mod kernels;
@@ -131,6 +133,9 @@ impl<'a> Weight<'a> {
 pub fn matmul(cx: &Cx, x: View<'_>, w: &Packed, bias: Option<&Vector>) -> Mat {
     assert_eq!(x.cols(), w.cols(), "matmul: width of x and of the weight");
     assert!(bias.is_none_or(|b| b.len() == w.rows()), "matmul: one bias per output");
+    if let Some(device) = x.device() {
+        return cuda::matmul(device, x.rows(), w, bias);
+    }
     let mut y = cx.mat(x.rows(), w.rows());
     if x.rows() == 0 {
         return y; // A prompt whose logits nobody asked for.

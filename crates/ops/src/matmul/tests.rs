@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::device::Place;
-use crate::testing::{Rng, assert_same_bits, on_every_simd};
+use crate::testing::{Rng, assert_same_bits, on_every_simd, on_gpu};
 
 /// Encoded random weights of `rows` x `cols`.
 fn weights(rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
@@ -96,6 +96,31 @@ fn more_tokens_than_a_tile_and_threads() {
             for m in [0, 239, 240, 251, 252, 479, 480, 599] {
                 let alone = matmul(cx, x.view().slice_rows(m..m + 1), &w, None);
                 assert_same_bits(all.row(m), alone.data(), &format!("{dtype} token {m}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_device_equals_the_host() {
+    on_gpu(|cx, rng| {
+        for format in quant::FORMATS {
+            let dtype = format.dtype;
+            for (i, &cols) in widths(dtype).iter().enumerate() {
+                let rows = [1, 15, 16, 33, 130][i % 5];
+                let bytes = weights(rng, dtype, rows, cols);
+                let w = Weight::new(dtype, rows, cols, &bytes, 1.0).expect("sizes match");
+                let there = Packed::new(cx, &w, Place::Device).expect("memory");
+                let here = packed(Ok(w));
+                let bias = Vector::from(rng.uniform(rows, 1.0));
+                let bias_there = cx.vector_to(Place::Device, bias.clone());
+                for tokens in [0, 1, 2, 8, 9, 33, 140] {
+                    let x = Mat::from_vec(tokens, cols, rng.uniform(tokens * cols, 2.0));
+                    let want = matmul(cx, x.view(), &here, Some(&bias));
+                    let got = matmul(cx, cx.mat_to(Place::Device, x).view(), &there, Some(&bias_there));
+                    let what = format!("{dtype} {rows} x {cols}, {tokens} tokens");
+                    assert_same_bits(cx.mat_to(Place::Host, got).data(), want.data(), &what);
+                }
             }
         }
     });

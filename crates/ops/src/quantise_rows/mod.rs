@@ -12,6 +12,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub(crate) mod cuda;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod reference;
