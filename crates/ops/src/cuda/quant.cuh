@@ -120,10 +120,9 @@ struct Q3K {
 
 // Scale (which = 0) or minimum (1) of group g of Q4_K and Q5_K, 6 bits.
 DEVICE u32 k_scale(const u8* b, u32 row, u32 which, u32 g) {
-    const u32 own = block_word(b, 4 + 4 * which, row);
-    if (g < 4) return own >> 8 * g & 0x3fu;
-    const u32 low = block_word(b, 12, row) >> (8 * (g - 4) + 4 * which) & 0xfu;
-    return low | (own >> (8 * (g - 4) + 6) & 3u) << 4;
+    const u32 own = block_word(b, 4 + 4 * which, row) >> 8 * (g % 4);
+    const u32 low = block_word(b, 12, row) >> (8 * (g % 4) + 4 * which) & 0xfu;
+    return g < 4 ? own & 0x3fu : low | (own >> 6 & 3u) << 4;
 }
 
 struct Q4K {

@@ -40,11 +40,14 @@ template <class F> struct Weights {
     DEVICE void read(const u8* panel, u32 unit, u32 g, u32 t) {
         const u8* block = block_of<F>(panel, unit);
         const u32 group = group_of<F>(unit);
+#pragma unroll
         for (u32 i = 0; i < 4; i++) {
             const u32 row = g + 8 * (i % 2), half = i / 2;
             codes[i] = F::GROUP == 32 ? F::code(block, row, group, t, half) : F::code(block, row, group + half, t, 0);
         }
+#pragma unroll
         for (u32 h = 0; h < 32 / F::GROUP; h++) {
+#pragma unroll
             for (u32 i = 0; i < 2; i++) {
                 scale[h][i] = F::scale(block, g + 8 * i, group + h);
                 if (F::HAS_MIN) min[h][i] = F::min(block, g + 8 * i, group + h);
@@ -93,16 +96,19 @@ DEVICE void one(const u8* weights, u32 rows, u32 cols, const u8* codes, const Re
         const u32 stage = round % 2;
         if (warp < PRODUCERS && round < rounds) {
             const u32 first = round * ROUND + warp / PANELS * UNROLL;
+            Weights<F> weights_of[UNROLL];
+#pragma unroll
+            for (u32 i = 0; i < UNROLL; i++) weights_of[i].read(mine, min(first + i, units - 1), g, t);
 #pragma unroll
             for (u32 i = 0; i < UNROLL; i++) {
                 const u32 unit = first + i;
-                if (unit >= units) break;
-                Weights<F> w;
-                w.read(mine, unit, g, t);
+                if (unit >= units) continue;
+                const Weights<F>& w = weights_of[i];
                 const Record record = records[unit];
                 // Column 0 is the token, the other seven are zeros.
                 const u32* x = reinterpret_cast<const u32*>(codes + 32 * unit);
                 const u32 b[2] = {g == 0 ? x[t] : 0, g == 0 ? x[t + 4] : 0};
+#pragma unroll
                 for (u32 h = 0; h < PER_UNIT; h++) {
                     const i32 begin = MAGIC - i32(F::OFFSET) * sum_of<F>(record, h);
                     i32 c[4] = {begin, begin, begin, begin};
@@ -225,13 +231,17 @@ DEVICE void tile(
             }
         }
     }
+#pragma unroll
     for (u32 m = 0; m < M; m++) {
+#pragma unroll
         for (u32 n = 0; n < N; n++) {
+#pragma unroll
             for (u32 k = 0; k < 4; k++) {
                 const u32 row = (first_panel + m) * 16 + g + 8 * (k / 2);
                 const u32 token = first_token + column + 8 * n + 2 * t + k % 2;
-                if (row >= rows || token >= tokens) continue;
-                out[u64(token) * rows + row] = bias ? sum[m][n][k] + bias[row] : sum[m][n][k];
+                if (row < rows && token < tokens) {
+                    out[u64(token) * rows + row] = bias ? sum[m][n][k] + bias[row] : sum[m][n][k];
+                }
             }
         }
     }
