@@ -1,7 +1,7 @@
 //! The rules of the house as code. A rule that is only written down is forgotten; each rule here is a function
 //! from the tree of files to a list of problems, and `cargo test -p xtask` fails while the list is not empty.
 //!
-//! Nothing here compiles or runs the project: the rules see text. Rust files are seen through
+//! Nothing here compiles or runs the project (the program's task `cuda` does): the rules see text. Rust files are seen through
 //! [`source::Source`], which knows comments and strings apart from code.
 
 #![forbid(unsafe_code)]
@@ -10,6 +10,7 @@ use std::path::Path;
 
 pub mod lines;
 pub mod manifest;
+pub mod ptxas;
 pub mod rules;
 pub mod source;
 pub mod tree;

@@ -1,19 +1,27 @@
 //! Repository tasks: `cargo run -p xtask -- tidy` checks the rules of the house, `-- lines` prints where the
-//! code is.
+//! code is, `-- cuda` compiles the GPU's kernels for every device.
 
 #![forbid(unsafe_code)]
+
+mod cuda;
 
 use std::process::ExitCode;
 
 use xtask::{lines, rules, tree::Tree};
 
-const USAGE: &str = "usage: cargo run -p xtask -- <tidy|lines>";
+const USAGE: &str = "usage: cargo run -p xtask -- <tidy|lines|cuda [--check]>";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [task] = args.as_slice() else {
-        eprintln!("error: expected one task; {USAGE}");
-        return ExitCode::from(2);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let task = match args.as_slice() {
+        ["cuda"] => return cuda(false),
+        ["cuda", "--check"] => return cuda(true),
+        [task] => *task,
+        _ => {
+            eprintln!("error: expected one task; {USAGE}");
+            return ExitCode::from(2);
+        }
     };
     let tree = match Tree::read(xtask::root()) {
         Ok(tree) => tree,
@@ -22,7 +30,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match task.as_str() {
+    match task {
         "tidy" => tidy(&tree),
         "lines" => {
             print!("{}", lines::table(&tree));
@@ -46,5 +54,18 @@ fn tidy(tree: &Tree) -> ExitCode {
     } else {
         eprintln!("error: tidy found {} problems in {} files", problems.len(), tree.files.len());
         ExitCode::FAILURE
+    }
+}
+
+fn cuda(check: bool) -> ExitCode {
+    match cuda::run(xtask::root(), check) {
+        Ok(done) => {
+            println!("{done}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -47,3 +47,5 @@ pub const CONTEXT_TOKENS_MAX: usize = 1 << 24;
 pub const LOGPROBS_MAX: usize = 1024;
 /// Most entries of a logit bias.
 pub const LOGIT_BIAS_MAX: usize = 65_536;
+/// Largest image of the kernels of a device that is taken from a file.
+pub const KERNEL_IMAGE_BYTES_MAX: u64 = 256 << 20;

@@ -45,6 +45,9 @@ pub enum Setting {
     Fault(u64),
 }
 
+/// The emulator has its kernels in itself: what the program loads as their image is an empty file.
+pub const KERNELS: (&str, &str) = ("TANGELO_KERNELS", "/dev/null");
+
 static LIBRARY: OnceLock<Result<Library, String>> = OnceLock::new();
 
 /// Makes the emulator this process's driver: a library of the name `libcuda.so` that is loaded already is the one that
@@ -56,7 +59,8 @@ pub fn load() -> Result<(), String> {
     library().map(|_| ())
 }
 
-/// The folder that holds `libcuda.so`, for `LD_LIBRARY_PATH` of other processes; `None` if there is no emulator.
+/// The folder that holds `libcuda.so`, for `LD_LIBRARY_PATH` of other processes; `None` if there is no emulator. They also
+/// need [`KERNELS`] in their environment, unless they inherit it from a process that has called [`load`].
 pub fn folder() -> Option<&'static Path> {
     option_env!("TANGELO_EMULATOR_FOLDER").map(Path::new)
 }
@@ -99,9 +103,13 @@ fn library() -> Result<&'static Library, String> {
     let load = || {
         let missing = option_env!("TANGELO_EMULATOR_MISSING").unwrap_or("the emulator was not built");
         let path = folder().ok_or(missing)?.join("libcuda.so");
-        // SAFETY: the library is ours; its initialisers only fill a table of kernels.
-        unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }
-            .map_err(|e| format!("{}: {e}", path.display()))
+        // SAFETY: the library is ours; its initialisers only fill a table of kernels. The variable is set once, before
+        // anything looks for a device, and read by Rust code only.
+        unsafe {
+            std::env::set_var(KERNELS.0, KERNELS.1);
+            Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL)
+        }
+        .map_err(|e| format!("{}: {e}", path.display()))
     };
     LIBRARY.get_or_init(load).as_ref().map_err(String::clone)
 }

@@ -17,6 +17,7 @@ mod memory;
 mod record;
 
 pub use error::GpuError;
+pub use image::{Compiled, Compiler, ImageError, Target};
 pub(crate) use launch::{Arg, Grid, launch};
 pub(crate) use memory::Buffer;
 
