@@ -7,9 +7,9 @@ use crate::linear::Linear;
 use crate::load::Loader;
 use crate::model::Batch;
 use tangelo_formats::config::MambaConfig;
-use tangelo_ops::causal_conv::{Conv, causal_conv_silu};
-use tangelo_ops::rms_norm_gated::rms_norm_gated;
-use tangelo_ops::ssd::{Ssd, SsdInput, ssd};
+use tangelo_ops::causal_conv::Conv;
+use tangelo_ops::mamba2::{Mixer, mamba2};
+use tangelo_ops::ssd::Ssd;
 use tangelo_ops::{Cx, Mat, Place, Vector, math};
 
 /// What one sequence remembers of one Mamba layer.
@@ -44,12 +44,8 @@ impl MambaState {
 #[derive(Debug)]
 pub(crate) struct Mamba2 {
     in_proj: Linear,  // d → i + (i + 2·g·n) + h
-    conv1d: Conv,     // (k, i + 2·g·n)
-    ssd: Ssd,         // A, D, dt_bias: (h)
-    norm: Vector,     // (i)
+    mixer: Mixer,     // i + (i + 2·g·n) + h → i
     out_proj: Linear, // i → d
-    config: MambaConfig,
-    eps: f32,
 }
 
 impl Mamba2 {
@@ -62,38 +58,20 @@ impl Mamba2 {
             dt_limit: config.time_step_limit,
             num_groups: config.num_groups,
         };
+        let conv = load_conv(&at.at("conv1d"), channels, config.conv_kernel, config.conv_bias)?;
+        let norm = at.at("norm").floats("weight", &[i])?; // (i)
         Ok(Mamba2 {
             in_proj: at.linear("in_proj", [config.in_proj_size(), d], config.proj_bias)?,
-            conv1d: load_conv(&at.at("conv1d"), channels, config.conv_kernel, config.conv_bias)?,
-            ssd,
-            norm: at.at("norm").floats("weight", &[i])?,
+            mixer: Mixer::new(conv, ssd, norm, eps),
             out_proj: at.linear("out_proj", [d, i], config.proj_bias)?,
-            config: config.clone(),
-            eps,
         })
     }
 
     /// (l, d) → (l, d), advancing the state of every sequence of the batch by its rows.
     pub(crate) fn forward(&self, cx: &Cx, u: &Mat, batch: &mut Batch<'_, '_>, layer: usize) -> Mat {
-        let (l, i, gn) =
-            (u.rows(), self.config.inner_size(), self.config.num_groups * self.config.state_size);
         let zxBCdt = self.in_proj.apply(cx, u.view()); // (l, 2i + 2gn + h)
-        let z = zxBCdt.view().slice_cols(0..i); // (l, i)
-        let xBC_in = zxBCdt.view().slice_cols(i..2 * i + 2 * gn); // (l, i + 2gn)
-        let dt = zxBCdt.view().slice_cols(2 * i + 2 * gn..zxBCdt.cols()); // (l, h)
-        let mut xBC = cx.mat(l, i + 2 * gn);
-        let mut y = cx.mat(l, i);
-        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.conv));
-        causal_conv_silu(cx, xBC_in, &self.conv1d, states, &mut xBC.view_mut());
-        let input = SsdInput {
-            x: xBC.view().slice_cols(0..i),               // (l, h·p)
-            B: xBC.view().slice_cols(i..i + gn),          // (l, g·n)
-            C: xBC.view().slice_cols(i + gn..i + 2 * gn), // (l, g·n)
-            dt,                                           // (l, h)
-        };
-        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.ssm));
-        ssd(cx, &self.ssd, input, states, &mut y.view_mut());
-        let y = rms_norm_gated(cx, y.view(), z, &self.norm, self.config.num_groups, self.eps); // (l, i)
+        let states = batch.mamba(layer).map(|(rows, state)| (rows, &mut state.conv, &mut state.ssm));
+        let y = mamba2(cx, &self.mixer, zxBCdt.view(), states); // (l, i)
         self.out_proj.apply(cx, y.view())
     }
 }

@@ -12,6 +12,7 @@ pub mod elementwise;
 pub mod embedding;
 pub mod lanes;
 pub mod logits;
+pub mod mamba2;
 pub mod math;
 pub mod matmul;
 pub mod probe;

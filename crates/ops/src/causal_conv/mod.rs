@@ -8,14 +8,15 @@
 //! Inputs before the first token of the call come from the state: the last k − 1 inputs, oldest first, zeros
 //! before the beginning of the sequence. The state is advanced by the tokens of the call.
 
+pub(crate) mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, SharedRows, Vector, View, ViewMut};
+use crate::device::{Cx, Mat, SharedRows, Vector, View};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 use crate::math::silu_lanes;
-use crate::sequences::run_sequences;
+use crate::sequences::{DeviceSequence, address, run_sequences};
 use std::ops::Range;
 
 /// Weights of one convolution over `channels` channels.
@@ -56,7 +57,7 @@ const CHANNELS_PER_PART: usize = 1024;
 const TAPS_MAX: usize = tangelo_core::limits::CONV_KERNEL_MAX;
 
 /// Convolves the rows of each sequence, in order, and applies silu. A sequence is a range of rows of `x` and `out` with
-/// its state, which is advanced.
+/// its state, which is advanced. Everything lies in one place.
 ///
 /// # Shapes
 /// `x` (l, c), a state (k − 1, c), `out` (l, c).
@@ -68,15 +69,25 @@ pub fn causal_conv_silu<'a>(
     x: View<'_>,
     conv: &Conv,
     sequences: impl IntoIterator<Item = (Range<usize>, &'a mut Vector)>,
-    out: &mut ViewMut<'_>,
+    out: &mut Mat,
 ) {
     let (c, k) = (conv.channels(), conv.taps());
     assert!(x.cols() == c && out.cols() == c && out.rows() == x.rows(), "causal_conv_silu: x and out");
     assert!(conv.weight.len() == k * c, "causal_conv_silu: {k} taps of {c} channels");
     assert!(k <= TAPS_MAX, "causal_conv_silu: {k} taps, at most {TAPS_MAX}");
-    let (out, kernel) = (out.share(), cx.choose(IMPLS));
-    let sequences = sequences.into_iter().map(|(rows, state)| {
+    let sequences = sequences.into_iter().inspect(|(_, state)| {
         assert!(state.len() == (k - 1) * c, "causal_conv_silu: a state of {} numbers", state.len());
+    });
+    if let Some(on_device) = x.device() {
+        let sequences = sequences.map(|(rows, state)| {
+            assert!(rows.end <= x.rows(), "causal_conv_silu: rows {rows:?} of {}", x.rows());
+            DeviceSequence { rows, conv: address(state), ssm: 0 }
+        });
+        return cuda::causal_conv_silu(on_device, conv, &Vec::from_iter(sequences), out);
+    }
+    let mut out = out.view_mut();
+    let (out, kernel) = (out.share(), cx.choose(IMPLS));
+    let sequences = sequences.map(|(rows, state)| {
         (rows.start, Inputs { x: x.slice_rows(rows), state: SharedRows::new(state, c) })
     });
     let num_parts = c.div_ceil(CHANNELS_PER_PART);

@@ -28,7 +28,7 @@ fn any_cut_on_any_implementation_equals_the_reference() {
                 let mut state = Vector::from(vec![0.0; (k - 1) * c]);
                 let mut got = cx.mat(l, c);
                 for rows in [0..cut, cut..l] {
-                    causal_conv_silu(cx, x.view(), &conv, [(rows, &mut state)], &mut got.view_mut());
+                    causal_conv_silu(cx, x.view(), &conv, [(rows, &mut state)], &mut got);
                 }
                 assert_same_bits(got.data(), &want, &format!("c {c} k {k} cut {cut} {}", cx.simd()));
                 let last: Vec<f32> = (l - (k - 1)..l).flat_map(|t| x.row(t).to_vec()).collect();
@@ -47,10 +47,10 @@ fn a_batch_is_each_alone() {
         let before: Vec<Vector> = rows.iter().map(|_| rng.uniform((k - 1) * c, 2.0).into()).collect();
         let (mut states, mut got) = (before.clone(), cx.mat(11, c));
         let batch = rows.iter().cloned().zip(states.iter_mut());
-        causal_conv_silu(cx, x.view(), &conv, batch, &mut got.view_mut());
+        causal_conv_silu(cx, x.view(), &conv, batch, &mut got);
         for ((rows, mut alone), state) in rows.into_iter().zip(before).zip(&states) {
             let mut want = cx.mat(11, c);
-            causal_conv_silu(cx, x.view(), &conv, [(rows.clone(), &mut alone)], &mut want.view_mut());
+            causal_conv_silu(cx, x.view(), &conv, [(rows.clone(), &mut alone)], &mut want);
             assert_same_bits(state, &alone, &format!("state of {rows:?}, {}", cx.simd()));
             for t in rows {
                 assert_same_bits(got.row(t), want.row(t), &format!("row {t}, {}", cx.simd()));

@@ -6,6 +6,7 @@
 //! S = laned sum of fma(u[i], u[i], ·) with lanes counted from the start of the group, w = width of a group.
 //! ```
 
+mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,9 @@ pub fn rms_norm_gated(
     assert_eq!((l, i), (z.rows(), z.cols()), "rms_norm_gated: shapes of y and z");
     assert!(weight.len() == i && i.is_multiple_of(num_groups), "rms_norm_gated: {num_groups} groups of {i}");
     let width = i / num_groups;
+    if let (Some(y), Some(z)) = (y.device(), z.device()) {
+        return cuda::rms_norm_gated(y, z, l, weight, num_groups, eps);
+    }
     let mut out = cx.mat(l, i);
     let (mut view, group) = (out.view_mut(), cx.choose(IMPLS));
     let shared = view.share();

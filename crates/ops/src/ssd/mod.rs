@@ -18,14 +18,15 @@
 //! tokens at a time lose: their rows of B and C lie multiples of 4 KiB apart and drive each other out of the
 //! first-level cache.
 
+pub(crate) mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::device::{Cx, SharedRows, Vector, View, ViewMut};
+use crate::device::{Cx, Mat, Place, SharedRows, Vector, View};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 use crate::math::{exp, softplus};
-use crate::sequences::run_sequences;
+use crate::sequences::{DeviceSequence, address, run_sequences};
 use std::ops::Range;
 
 /// Tokens that a piece of a row of the state is carried through while it is in registers.
@@ -100,7 +101,7 @@ impl Ssd {
 }
 
 /// Runs the recurrence over the tokens of each sequence, in order. A sequence is a range of rows of `input` and `y`
-/// with its state, which is advanced.
+/// with its state, which is advanced. Everything lies in one place.
 ///
 /// # Shapes
 /// A state (h, p, n), `y` (l, h·p); those of `input` as documented there.
@@ -112,7 +113,7 @@ pub fn ssd<'a>(
     ssd: &Ssd,
     input: SsdInput<'_>,
     sequences: impl IntoIterator<Item = (Range<usize>, &'a mut Vector)>,
-    y: &mut ViewMut<'_>,
+    y: &mut Mat,
 ) {
     let (l, inner, h) = (input.x.rows(), input.x.cols(), ssd.num_heads());
     let n = input.B.cols() / ssd.num_groups;
@@ -124,17 +125,18 @@ pub fn ssd<'a>(
     assert!(y.rows() == l && y.cols() == inner, "ssd: y");
     assert!(h.is_multiple_of(ssd.num_groups), "ssd: {} groups of {h} heads", ssd.num_groups);
     let p = inner / h;
-    let kernel = cx.choose(IMPLS);
-    let y = y.share();
-    let sequences = sequences.into_iter().map(|(tokens, state)| {
-        assert!(
-            tokens.end <= l && state.len() == inner * n,
-            "ssd: a state of {} instead of {}",
-            state.len(),
-            inner * n
-        );
-        (tokens, SharedRows::new(state, p * n))
+    let sequences = sequences.into_iter().inspect(|(tokens, state)| {
+        let (len, want) = (state.len(), inner * n);
+        assert!(tokens.end <= l && len == want, "ssd: a state of {len} instead of {want}");
     });
+    if input.x.place() == Place::Device {
+        let sequences = sequences.map(|(rows, state)| DeviceSequence { rows, conv: 0, ssm: address(state) });
+        return cuda::ssd(ssd, input, &Vec::from_iter(sequences), y);
+    }
+    let kernel = cx.choose(IMPLS);
+    let mut y = y.view_mut();
+    let y = y.share();
+    let sequences = sequences.map(|(tokens, state)| (tokens, SharedRows::new(state, p * n)));
     run_sequences(
         cx,
         sequences,

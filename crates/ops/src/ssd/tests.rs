@@ -33,7 +33,7 @@ impl Case {
         let mut state = Vector::from(vec![0.0; inner * self.n]);
         let mut y = Mat::from_vec(l, inner, vec![0.0; l * inner]);
         for rows in [0..cut, cut..l] {
-            ssd(cx, &self.ssd, self.input(), [(rows, &mut state)], &mut y.view_mut());
+            ssd(cx, &self.ssd, self.input(), [(rows, &mut state)], &mut y);
         }
         (y.data().to_vec(), state.to_vec())
     }
@@ -67,11 +67,11 @@ fn a_batch_is_each_alone() {
         let mut states = vec![Vector::from(vec![0.0; inner * case.n]); rows.len()];
         let mut y = Mat::from_vec(40, inner, vec![0.0; 40 * inner]);
         let batch = rows.iter().cloned().zip(states.iter_mut());
-        ssd(cx, &case.ssd, case.input(), batch, &mut y.view_mut());
+        ssd(cx, &case.ssd, case.input(), batch, &mut y);
         for (rows, state) in rows.iter().zip(&states) {
             let mut alone = Vector::from(vec![0.0; inner * case.n]);
             let mut y_alone = Mat::from_vec(40, inner, vec![0.0; 40 * inner]);
-            ssd(cx, &case.ssd, case.input(), [(rows.clone(), &mut alone)], &mut y_alone.view_mut());
+            ssd(cx, &case.ssd, case.input(), [(rows.clone(), &mut alone)], &mut y_alone);
             assert_same_bits(state, &alone, &format!("state of {rows:?}, {}", cx.simd()));
             for t in rows.clone() {
                 assert_same_bits(y.row(t), y_alone.row(t), &format!("y of {rows:?}, {}", cx.simd()));
