@@ -104,7 +104,8 @@ fn walk(folder: &Path, prefix: &str, ignored: &[String], tree: &mut Tree) -> io:
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_dir = entry.file_type()?.is_dir();
         let hidden = name.starts_with('.') && is_dir && !HIDDEN_KEPT.contains(&name.as_str());
-        if hidden || is_ignored(&name, ignored) {
+        // In a second checkout of the repository it is a file that says where the first one is.
+        if hidden || name == ".git" || is_ignored(&name, ignored) {
             continue;
         }
         let path = format!("{prefix}{name}");

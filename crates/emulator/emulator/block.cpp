@@ -32,8 +32,7 @@ emulated_swap_stacks:
     pop %r12
     pop %rbx
     pop %rbp
-    pop %rcx
-    jmp *%rcx
+    ret
 )");
 #elif defined(__aarch64__)
 __asm__(R"(
@@ -142,7 +141,7 @@ u64 random() {
 }
 
 // A member of a set that is not empty: the next one after `last` in a circle, or any.
-u32 pick(u32 set, u32 last) {
+inline u32 pick(u32 set, u32 last) {
     const u32 first = (chance ? static_cast<u32>(random()) : last + 1) % 32;
     const u32 turned = first ? set >> first | set << (32 - first) : set;
     return (first + static_cast<u32>(__builtin_ctz(turned))) % 32;
@@ -159,24 +158,23 @@ std::string stuck() {
     return "sync_block was reached by " + std::to_string(waiting) + " of " + std::to_string(alive) + " threads";
 }
 
-// The fibre to run when the current one can't: another lane of its warp, else the next warp.
-Fibre& next() {
+// The fibre to run when no lane of the current one's warp can, or when the order is shuffled.
+Fibre& elsewhere() {
     u32 ready = 0;
-    const u32 mine = current().number / WARP;
-    const bool wander = chance && random() % 8 == 0;
-    if (warps[mine].ready && !wander) {
-        return fibres[mine * WARP + pick(warps[mine].ready, current().number % WARP)];
-    }
     for (u32 w = 0; w < warp_count; w++) ready |= (warps[w].ready ? 1u : 0u) << w;
     if (!ready) give_up(stuck());
-    const u32 other = pick(ready, mine);
-    return fibres[other * WARP + pick(warps[other].ready, WARP - 1)];
+    const u32 w = pick(ready, current().number / WARP);
+    return fibres[w * WARP + pick(warps[w].ready, WARP - 1)];
 }
 
-void resume(Fibre& fibre) {
+// Goes on with another fibre: the next lane of the warp that can run, else another warp's.
+inline void leave() {
     Fibre& left = current();
+    const u32 warp = left.number / WARP, ready = warps[warp].ready;
+    const bool wander = chance && random() % 8 == 0;
+    Fibre& fibre = ready && !wander ? fibres[warp * WARP + pick(ready, left.number % WARP)] : elsewhere();
     thread = &fibre;
-    if (&fibre != &left) emulated_swap_stacks(&left.stack_end, fibre.stack_end);
+    emulated_swap_stacks(&left.stack_end, fibre.stack_end);
 }
 
 void finish(Warp& warp) {
@@ -204,7 +202,7 @@ void live() {
     alive--;
     if (warp.arrived && warp.arrived == warp.alive) finish(warp);
     if (waiting && waiting == alive) release_block();
-    if (alive) resume(next());
+    if (alive) leave();
     void* left;
     emulated_swap_stacks(&left, host_stack);
     __builtin_unreachable();
@@ -343,7 +341,7 @@ void meet(Meeting meeting, void* brought) {
     warp.arrived |= 1u << lane;
     if (warp.arrived == warp.alive) return finish(warp);
     warp.ready &= ~(1u << lane);
-    resume(next());
+    leave();
 }
 
 void meet_block() {
@@ -352,7 +350,7 @@ void meet_block() {
     if (++waiting == alive) return release_block();
     warp.waiting |= bit;
     warp.ready &= ~bit;
-    resume(next());
+    leave();
 }
 
 void check_aligned(const void* p, u32 bytes) {

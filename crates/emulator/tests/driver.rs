@@ -177,7 +177,7 @@ fn memory_ends() {
 fn a_lost_device_stays_lost() {
     let Some(device) = open() else { return };
     let out = Words::new(256);
-    let mut run = || code(device.launch("test_exchange", 1, 64, args!(out.address)));
+    let run = || code(device.launch("test_exchange", 1, 64, args!(out.address)));
     set(Setting::Fault(3));
     let lost = Some(CUresult::CUDA_ERROR_LAUNCH_FAILED);
     assert_eq!([run(), run(), run(), run()], [None, None, lost, lost]);
