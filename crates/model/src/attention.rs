@@ -32,12 +32,11 @@ impl Attention {
         let q = self.q_proj.apply(cx, u.view()); // (l, H·D)
         let k = self.k_proj.apply(cx, u.view()); // (l, K·D)
         let v = self.v_proj.apply(cx, u.view()); // (l, K·D)
-        let mut y = cx.mat(u.rows(), q.cols());
         for (rows, cache) in batch.attention(layer) {
             cache.append(k.view().slice_rows(rows.clone()), v.view().slice_rows(rows));
         }
         let caches = batch.attention(layer).map(|(rows, cache)| (rows, &*cache));
-        tangelo_ops::attention::attention(cx, q.view(), caches, &mut y.view_mut());
+        let y = tangelo_ops::attention::attention(cx, q.view(), caches);
         self.o_proj.apply(cx, y.view())
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! A cache of f16 takes half the memory and half the time to read, and is lossy: see [`KvType::F16`].
 
+use super::cuda::Header;
 use super::page::{Page, PageOf};
-use crate::device::{Cx, Place, View};
+use crate::device::{Cx, DeviceView, Place, View};
 use std::fmt;
 use std::sync::Arc;
 
@@ -89,24 +90,85 @@ impl Elements {
 }
 
 /// The cache. Cloning shares all pages.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct KvCache {
     pages: Vec<Arc<Page>>,
     len: usize,
     num_kv_heads: usize,
     head_dim: usize,
     kv_type: KvType,
+    place: Place,
+    /// On a device, once something has been appended there.
+    header: Option<Header>,
+}
+
+impl Clone for KvCache {
+    fn clone(&self) -> KvCache {
+        KvCache { pages: self.pages.clone(), header: None, ..*self }
+    }
 }
 
 impl KvCache {
     /// An empty cache.
     pub fn new(num_kv_heads: usize, head_dim: usize, kv_type: KvType) -> KvCache {
-        KvCache { pages: Vec::new(), len: 0, num_kv_heads, head_dim, kv_type }
+        KvCache {
+            pages: Vec::new(),
+            len: 0,
+            num_kv_heads,
+            head_dim,
+            kv_type,
+            place: Place::Host,
+            header: None,
+        }
     }
 
     /// Moves all pages to a place.
-    pub fn move_to(&mut self, _cx: &Cx, place: Place) {
-        assert!(place == Place::Host, "caches are on the host");
+    pub fn move_to(&mut self, cx: &Cx, place: Place) {
+        if place == self.place {
+            return;
+        }
+        if place == Place::Host {
+            *self = self.on_host();
+            return;
+        }
+        let moved = self.pages.iter().map(|page| Arc::new(page.on_device(cx.the_gpu()))).collect();
+        (self.pages, self.place, self.header) = (moved, place, None);
+    }
+
+    /// A copy on the host.
+    fn on_host(&self) -> KvCache {
+        let copy = |page: &Arc<Page>| match &**page {
+            Page::Device(buffer) => {
+                Arc::new(Page::from_device(buffer, self.num_kv_heads, self.head_dim, self.kv_type))
+            }
+            _ => Arc::clone(page),
+        };
+        KvCache { pages: self.pages.iter().map(copy).collect(), place: Place::Host, header: None, ..*self }
+    }
+
+    /// What kernels read of it.
+    pub(super) fn header(&self) -> Option<&Header> {
+        self.header.as_ref()
+    }
+
+    /// [`KvCache::append`] on a device: makes room, then a kernel writes.
+    fn append_on_device(&mut self, k: DeviceView<'_>, v: DeviceView<'_>, rows: usize) {
+        assert!(self.place == Place::Device, "append: a cache lies where its keys and values are computed");
+        if !self.len.is_multiple_of(PAGE)
+            && let Some(last) = self.pages.last_mut()
+        {
+            Arc::make_mut(last);
+        }
+        let bytes = 2 * PAGE * self.width() * self.kv_type.bytes();
+        while self.pages.len() * PAGE < self.len + rows {
+            self.pages.push(Arc::new(Page::Device(k.gpu.buffer(bytes))));
+        }
+        let addresses: Vec<u64> = self.pages.iter().map(|page| page.address()).collect();
+        Header::update(&mut self.header, k.gpu, self.len, &addresses);
+        if let Some(header) = &self.header {
+            super::cuda::append(self, header, k, v, rows);
+        }
+        self.len += rows;
     }
 
     /// Positions held.
@@ -164,10 +226,14 @@ impl KvCache {
     pub fn append(&mut self, k: View<'_>, v: View<'_>) {
         let width = self.width();
         assert!(k.cols() == width && v.cols() == width && k.rows() == v.rows(), "append: shapes of k and v");
+        if let (Some(keys), Some(values)) = (k.device(), v.device()) {
+            return self.append_on_device(keys, values, k.rows());
+        }
         for row in 0..k.rows() {
             match self.next_slot() {
                 (Page::F32(page), slot) => page.put(slot, k.row(row), v.row(row), |x| x),
                 (Page::F16(page), slot) => page.put(slot, k.row(row), v.row(row), round_to_f16),
+                (Page::Device(_), _) => panic!("append: a cache lies where its keys and values are computed"),
             }
             self.len += 1;
         }
@@ -175,6 +241,9 @@ impl KvCache {
 
     /// Keys and values as plain arrays, each (len, K·D), in the type of the cache.
     pub fn elements(&self) -> (Elements, Elements) {
+        if self.place == Place::Device {
+            return self.on_host().elements();
+        }
         match self.kv_type {
             KvType::F32 => {
                 let (keys, values) = self.rows(Page::as_f32);
@@ -200,7 +269,7 @@ impl KvCache {
     /// Appends positions as [`KvCache::elements`] gave them, without rounding.
     ///
     /// # Panics
-    /// If the types differ, or there are not whole rows, or not as many keys as values.
+    /// If the cache is on a device, the types differ, or there are not whole rows, or not as many keys as values.
     pub fn append_elements(&mut self, keys: &Elements, values: &Elements) {
         let (width, len) = (self.width(), keys.len());
         assert!(len == values.len() && len.is_multiple_of(width.max(1)), "append_elements: whole rows");

@@ -35,6 +35,7 @@
 //! which needs no memory for o_b. One token therefore keeps at most K threads busy.
 
 mod cache;
+mod cuda;
 mod page;
 pub mod reference;
 #[cfg(test)]
@@ -43,7 +44,7 @@ mod tile;
 
 pub use cache::{Elements, KvCache, KvType, PAGE};
 
-use crate::device::{Cx, SharedRows, View, ViewMut};
+use crate::device::{Cx, Mat, SharedRows, View};
 use crate::lanes::over_lanes;
 use crate::sequences::run_sequences;
 use std::ops::Range;
@@ -81,11 +82,11 @@ over_lanes! {
 }
 
 /// Attends from each row of `q` to all positions up to its own in the cache of its sequence. A sequence is a range of
-/// rows of `q` and `out` with its cache, to which the keys and values of these rows have been appended already, as
+/// rows of `q` with its cache, to which the keys and values of these rows have been appended already, as
 /// the last ones.
 ///
 /// # Shapes
-/// `q` and `out` (l, H·D).
+/// `q` and the result (l, H·D). Rows of no sequence are unspecified.
 ///
 /// # Panics
 /// If the shapes do not agree, or a cache is shorter than the rows of its sequence.
@@ -93,11 +94,15 @@ pub fn attention<'a>(
     cx: &Cx,
     q: View<'_>,
     sequences: impl IntoIterator<Item = (Range<usize>, &'a KvCache)>,
-    out: &mut ViewMut<'_>,
-) {
+) -> Mat {
     let width = q.cols();
-    assert!(out.rows() == q.rows() && out.cols() == width, "attention: shapes of q and out");
-    let (kernel, out) = (cx.choose(IMPLS), out.share());
+    if let Some(device) = q.device() {
+        let sequences: Vec<_> = sequences.into_iter().collect();
+        return cuda::attention(device, q.rows(), width, &sequences);
+    }
+    let mut result = cx.mat(q.rows(), width);
+    let mut view = result.view_mut();
+    let (kernel, out) = (cx.choose(IMPLS), view.share());
     let split = |(rows, cache): (Range<usize>, &'a KvCache)| {
         Split::new(q.slice_rows(rows.clone()), rows.start, cache)
     };
@@ -105,6 +110,7 @@ pub fn attention<'a>(
         // SAFETY: a (token, head) belongs to one part; `choose` returns what this machine can run.
         unsafe { kernel(&split.job(part, &out)) }
     });
+    result
 }
 
 /// How the work of one sequence is cut.

@@ -9,6 +9,7 @@
 //!   not a multiple of sixteen. Columns lie in the lanes while an output is summed in the order of positions.
 
 use super::cache::{KvType, PAGE};
+use crate::cuda::{Buffer, Gpu, Plain};
 use crate::lanes::{LANES, Lanes};
 use tangelo_core::float::f16_to_f32;
 
@@ -56,6 +57,8 @@ impl Element for u16 {
 pub(super) enum Page {
     F32(PageOf<f32>),
     F16(PageOf<u16>),
+    /// Keys, then values, of either type.
+    Device(Buffer),
 }
 
 impl Page {
@@ -67,17 +70,62 @@ impl Page {
         }
     }
 
+    /// A copy on a device.
+    pub(super) fn on_device(&self, gpu: &Gpu) -> Page {
+        fn copy<E: Plain>(page: &PageOf<E>, gpu: &Gpu) -> Page {
+            let bytes = size_of_val(&page.keys[..]);
+            let buffer = gpu.buffer(2 * bytes);
+            buffer.write(0, &page.keys);
+            buffer.write(bytes, &page.values);
+            Page::Device(buffer)
+        }
+        match self {
+            Page::F32(page) => copy(page, gpu),
+            Page::F16(page) => copy(page, gpu),
+            Page::Device(buffer) => Page::Device(buffer.clone()),
+        }
+    }
+
+    /// A copy on the host of a page on a device.
+    pub(super) fn from_device(
+        buffer: &Buffer,
+        num_kv_heads: usize,
+        head_dim: usize,
+        kv_type: KvType,
+    ) -> Page {
+        fn fill<E: Plain>(page: &mut PageOf<E>, buffer: &Buffer) {
+            let bytes = size_of_val(&page.keys[..]);
+            buffer.read(0, &mut page.keys);
+            buffer.read(bytes, &mut page.values);
+        }
+        let mut page = Page::new(num_kv_heads, head_dim, kv_type);
+        match &mut page {
+            Page::F32(page) => fill(page, buffer),
+            Page::F16(page) => fill(page, buffer),
+            Page::Device(_) => {}
+        }
+        page
+    }
+
+    /// Where it is on a device; 0 on the host.
+    pub(super) fn address(&self) -> u64 {
+        match self {
+            Page::F32(_) | Page::F16(_) => 0,
+            Page::Device(buffer) => buffer.address(),
+        }
+    }
+
     pub(super) fn as_f32(&self) -> Option<&PageOf<f32>> {
         match self {
             Page::F32(page) => Some(page),
-            Page::F16(_) => None,
+            Page::F16(_) | Page::Device(_) => None,
         }
     }
 
     pub(super) fn as_f16(&self) -> Option<&PageOf<u16>> {
         match self {
             Page::F16(page) => Some(page),
-            Page::F32(_) => None,
+            Page::F32(_) | Page::Device(_) => None,
         }
     }
 }

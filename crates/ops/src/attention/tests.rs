@@ -3,9 +3,9 @@
 
 use super::cache::round_to_f16;
 use super::*;
-use crate::device::Mat;
+use crate::device::{Mat, Place};
 use crate::dispatch::Simd;
-use crate::testing::{Rng, assert_same_bits, on_every_simd};
+use crate::testing::{Rng, assert_same_bits, on_every_simd, on_gpu};
 use tangelo_core::float::f16_to_f32;
 
 struct Case {
@@ -40,7 +40,8 @@ impl Case {
             let rows = from..to;
             cache.append(self.k.view().slice_rows(rows.clone()), self.v.view().slice_rows(rows.clone()));
             let q = self.q.view().slice_rows(rows.clone());
-            attention(cx, q, [(0..q.rows(), &cache)], &mut out.view_mut().slice_rows(rows));
+            let part = attention(cx, q, [(0..q.rows(), &cache)]);
+            rows.enumerate().for_each(|(i, row)| out.row_mut(row).copy_from_slice(part.row(i)));
             from = to;
         }
         out.data().to_vec()
@@ -106,14 +107,92 @@ fn a_batch_is_each_alone() {
         });
         let rows: Vec<Range<usize>> = rows.by_ref().collect();
         let q = case.q.view().slice_rows(0..l);
-        let mut batch = cx.mat(l, case.q.cols());
-        attention(cx, q, rows.iter().cloned().zip(&caches), &mut batch.view_mut());
+        let batch = attention(cx, q, rows.iter().cloned().zip(&caches));
         for (rows, cache) in rows.iter().zip(&caches) {
-            let mut alone = cx.mat(rows.len(), case.q.cols());
-            attention(cx, q.slice_rows(rows.clone()), [(0..rows.len(), cache)], &mut alone.view_mut());
+            let alone = attention(cx, q.slice_rows(rows.clone()), [(0..rows.len(), cache)]);
             for (i, row) in rows.clone().enumerate() {
                 assert_same_bits(batch.row(row), alone.row(i), &format!("row {row} {}", cx.simd()));
             }
+        }
+    });
+}
+
+#[test]
+fn a_device_equals_the_host() {
+    on_gpu(|cx, rng| {
+        for (l, heads) in [
+            (130, [2, 5, 128]),
+            (70, [2, 2, 16]),
+            (66, [3, 2, 20]),
+            (70, [1, 1, 64]),
+            (40, [1, 17, 80]),
+            (70, [1, 2, 256]),
+        ] {
+            for kv_type in KvType::ALL {
+                let case = Case::new(rng, l, heads, kv_type);
+                let want = case.run(cx, &[]);
+                let [q, k, v] = [&case.q, &case.k, &case.v]
+                    .map(|m| cx.mat_to(Place::Device, Mat::from_vec(l, m.cols(), m.data().to_vec())));
+                for cuts in [vec![], vec![1], vec![l - 1], vec![3, 30, 31, 32]] {
+                    let mut cache = case.cache(0..0);
+                    cache.move_to(cx, Place::Device);
+                    let mut from = 0;
+                    for to in cuts.iter().copied().chain([l]) {
+                        cache.append(k.view().slice_rows(from..to), v.view().slice_rows(from..to));
+                        // A copy goes on by itself and leaves the original alone.
+                        let mut fork = cache.clone();
+                        fork.append(k.view().slice_rows(0..1), v.view().slice_rows(0..1));
+                        let out = attention(cx, q.view().slice_rows(from..to), [(0..to - from, &cache)]);
+                        let what = format!("{heads:?} {kv_type} {cuts:?} {from}..{to}");
+                        let width = q.cols();
+                        let out = cx.mat_to(Place::Host, out);
+                        assert_same_bits(out.data(), &want[from * width..to * width], &what);
+                        from = to;
+                    }
+                    assert_eq!(cache.elements(), case.cache(0..l).elements(), "{heads:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_batch_on_a_device_is_that_of_the_host() {
+    on_gpu(|cx, rng| {
+        for longest in [1, 30] {
+            let parts: Vec<(usize, usize)> = (0..18).map(|i| (i * 7 % 90, 1 + i * 5 % longest)).collect();
+            let l: usize = parts.iter().map(|(_, now)| now).sum();
+            let case = Case::new(rng, l.max(130), [2, 3, 16], KvType::F16);
+            let mut ends = 0;
+            let rows: Vec<Range<usize>> = parts
+                .iter()
+                .map(|(_, now)| {
+                    ends += now;
+                    ends - now..ends
+                })
+                .collect();
+            let caches = |place: Place| -> Vec<KvCache> {
+                let there =
+                    |mat: &Mat| cx.mat_to(place, Mat::from_vec(mat.rows(), mat.cols(), mat.data().to_vec()));
+                let (k, v) = (there(&case.k), there(&case.v));
+                let cache = |&(before, now): &(usize, usize)| {
+                    let mut cache = case.cache(0..before);
+                    cache.move_to(cx, place);
+                    let new = before..before + now;
+                    cache.append(k.view().slice_rows(new.clone()), v.view().slice_rows(new));
+                    cache
+                };
+                parts.iter().map(cache).collect()
+            };
+            let q = Mat::from_vec(l, case.q.cols(), case.q.data()[..l * case.q.cols()].to_vec());
+            let want = attention(cx, q.view(), rows.iter().cloned().zip(&caches(Place::Host)));
+            let q = cx.mat_to(Place::Device, q);
+            let got = attention(cx, q.view(), rows.iter().cloned().zip(&caches(Place::Device)));
+            assert_same_bits(
+                cx.mat_to(Place::Host, got).data(),
+                want.data(),
+                &format!("up to {longest} tokens"),
+            );
         }
     });
 }

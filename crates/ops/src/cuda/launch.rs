@@ -191,7 +191,8 @@ impl Launch {
 /// The kernels of the image, looked up once.
 pub(super) struct Functions {
     module: sys::CUmodule,
-    known: Mutex<HashMap<&'static str, Function>>,
+    /// With the dynamic shared memory that has been asked for.
+    known: Mutex<HashMap<&'static str, (Function, u32)>>,
 }
 
 impl Functions {
@@ -207,24 +208,25 @@ impl Functions {
     /// The context must be current.
     unsafe fn get(&self, name: &'static str, shared: u32) -> Result<Function, DriverError> {
         let mut known = lock(&self.known);
-        if let Some(&function) = known.get(name) {
-            return Ok(function);
-        }
-        // SAFETY: the module is loaded; the caller vouches for the context.
-        let function = unsafe { driver::module::get_function(self.module, c_string(name))? };
-        if shared > SHARED_DEFAULT {
-            let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let (function, most) = match known.get(name) {
+            Some(&known) => known,
+            // SAFETY: the module is loaded; the caller vouches for the context.
+            None => unsafe {
+                (Function(driver::module::get_function(self.module, c_string(name))?), SHARED_DEFAULT)
+            },
+        };
+        if shared > most {
+            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: as above.
-            unsafe { driver::function::set_function_attribute(function, most, shared as i32)? };
+            unsafe { driver::function::set_function_attribute(function.0, attribute, shared as i32)? };
         }
-        known.insert(name, Function(function));
-        Ok(Function(function))
+        known.insert(name, (function, most.max(shared)));
+        Ok(function)
     }
 }
 
 impl Gpu {
-    /// Runs a kernel after everything asked for so far. A kernel asks for the same amount of dynamic shared memory at its
-    /// first launch as at any other, or for less than 48 KiB.
+    /// Runs a kernel after everything asked for so far.
     pub(crate) fn launch(&self, name: &'static str, grid: Grid, args: &[Arg<'_>]) {
         if grid.is_empty() {
             return;

@@ -19,7 +19,7 @@ mod record;
 pub use error::GpuError;
 pub use image::{Compiled, Compiler, ImageError, Target};
 pub(crate) use launch::{Arg, Grid, launch};
-pub(crate) use memory::Buffer;
+pub(crate) use memory::{Buffer, Plain};
 
 use cudarc::driver::result::{self as driver, DriverError};
 use cudarc::driver::sys;
