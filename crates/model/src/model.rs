@@ -15,7 +15,7 @@ use tangelo_core::TokenId;
 use tangelo_formats::Checkpoint;
 use tangelo_formats::config::{BlockKind, Config};
 use tangelo_ops::attention::{KvCache, KvType};
-use tangelo_ops::elementwise::{add, gather_rows};
+use tangelo_ops::elementwise::{add, take_rows};
 use tangelo_ops::rms_norm::rms_norm;
 use tangelo_ops::{Cx, Mat, Place, Vector};
 
@@ -195,7 +195,7 @@ impl Model {
             add(cx, &mut h, &y);
             observe(Observed::Block(i), &h);
         }
-        let h = gather_rows(cx, h.view(), batch.wanted());
+        let h = take_rows(cx, h, batch.wanted());
         let h = cx.mat_to(self.placement.head(), h);
         batch.finish();
         let u = rms_norm(cx, h.view(), &self.norm_f, self.config.norm_eps);
