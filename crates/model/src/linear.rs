@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use tangelo_core::{DType, TokenId};
 use tangelo_formats::Bytes;
-use tangelo_ops::embedding::embed;
+use tangelo_ops::embedding::Table;
 use tangelo_ops::matmul::{Packed, Weight, matmul};
 use tangelo_ops::{Cx, Mat, Place, Vector, View};
 
@@ -52,18 +52,24 @@ impl Linear {
     }
 }
 
-/// A row for every token of the vocabulary, left in the mapped file: few are ever read.
+/// A row for every token of the vocabulary: on the host left in the mapped file, since few are ever read.
 #[derive(Debug)]
-pub struct Embeddings(Stored);
+pub struct Embeddings(Table<Bytes>);
 
 impl Embeddings {
-    pub(crate) fn new(stored: Stored) -> Result<Embeddings> {
+    pub(crate) fn new(cx: &Cx, stored: Stored, place: Place) -> Result<Embeddings> {
         stored.weight()?;
-        Ok(Embeddings(stored))
+        let Stored { name, dtype, shape, bytes, scale } = stored;
+        let table = Table::new(cx, dtype, shape, bytes.clone(), scale, place)
+            .map_err(|cause| Error::NoMemory { name, cause: cause.into() })?;
+        if place == Place::Device {
+            bytes.release();
+        }
+        Ok(Embeddings(table))
     }
 
-    /// (l) → (l, d). Every id must be in the vocabulary.
+    /// (l) → (l, d), where the table is. Every id must be in the vocabulary.
     pub fn lookup(&self, cx: &Cx, ids: &[TokenId]) -> Mat {
-        embed(cx, &self.0.weight().expect("checked by Embeddings::new"), ids)
+        self.0.embed(cx, ids)
     }
 }

@@ -102,7 +102,7 @@ impl<'a> Loader<'a> {
 
     /// The table of embeddings `name`.
     pub(crate) fn embeddings(&self, name: &str, shape: [usize; 2]) -> Result<Embeddings> {
-        Embeddings::new(self.stored(name, shape)?)
+        Embeddings::new(self.cx, self.stored(name, shape)?, self.place)
     }
 
     fn stored(&self, name: &str, shape: [usize; 2]) -> Result<Stored> {

@@ -15,8 +15,8 @@ use tangelo_core::TokenId;
 use tangelo_formats::Checkpoint;
 use tangelo_formats::config::{BlockKind, Config};
 use tangelo_ops::attention::{KvCache, KvType};
-use tangelo_ops::elementwise::{add, gather_rows};
-use tangelo_ops::rms_norm::rms_norm;
+use tangelo_ops::elementwise::{add, take_rows};
+use tangelo_ops::rms_norm::{add_rms_norm, rms_norm};
 use tangelo_ops::{Cx, Mat, Place, Vector};
 
 /// A model in memory.
@@ -187,18 +187,23 @@ impl Model {
         let mut h = self.embeddings.lookup(cx, &tokens_of(segments)); // (l, d)
         let mut batch = Batch { segments };
         observe(Observed::Embeddings, &h);
+        let eps = self.config.norm_eps;
+        let mut normed = None; // that of h, where the step from the block before has computed it
         for (i, layer) in self.layers.iter().enumerate() {
             h = cx.mat_to(layer.place, h);
-            let u = rms_norm(cx, h.view(), &layer.norm, self.config.norm_eps);
+            let u = normed.take().unwrap_or_else(|| rms_norm(cx, h.view(), &layer.norm, eps));
             let y = layer.mixer.forward(cx, &u, &mut batch, i);
             observe(Observed::Mixer(i), &y);
-            add(cx, &mut h, &y);
+            match self.layers.get(i + 1).filter(|next| next.place == layer.place) {
+                Some(next) => normed = Some(add_rms_norm(cx, &mut h, &y, &next.norm, eps)),
+                None => add(cx, &mut h, &y),
+            }
             observe(Observed::Block(i), &h);
         }
-        let h = gather_rows(cx, h.view(), batch.wanted());
+        let h = take_rows(cx, h, batch.wanted());
         let h = cx.mat_to(self.placement.head(), h);
         batch.finish();
-        let u = rms_norm(cx, h.view(), &self.norm_f, self.config.norm_eps);
+        let u = rms_norm(cx, h.view(), &self.norm_f, eps);
         observe(Observed::Norm, &u);
         self.lm_head.apply(cx, u.view())
     }

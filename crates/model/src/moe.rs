@@ -9,9 +9,9 @@ use crate::linear::Linear;
 use crate::load::Loader;
 use crate::mlp::Mlp;
 use tangelo_formats::config::MoeConfig;
-use tangelo_ops::elementwise::{add, add_scaled_row, gather_rows};
+use tangelo_ops::elementwise::{Target, add, add_scaled_rows, gather_rows};
 use tangelo_ops::route::{Router, route};
-use tangelo_ops::{Cx, Mat};
+use tangelo_ops::{Cx, Mat, Place};
 
 /// The mixer of an `E` block.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Moe {
 
     /// (l, d) → (l, d).
     pub(crate) fn forward(&self, cx: &Cx, u: &Mat) -> Mat {
-        let logits = self.gate.apply(cx, u.view()); // (l, e)
+        let logits = cx.mat_to(Place::Host, self.gate.apply(cx, u.view())); // (l, e)
         let projected = self.latent.as_ref().map(|latent| latent.fc1_latent_proj.apply(cx, u.view()));
         let mut y = self.routed(cx, &logits, projected.as_ref().unwrap_or(u)); // (l, latent or d)
         if let Some(latent) = &self.latent {
@@ -71,22 +71,20 @@ impl Moe {
         y
     }
 
-    /// Each expert runs once, on the tokens that chose it; in increasing order, so that every token's sum is.
+    /// Each expert runs once, on the tokens that chose it; in increasing order, so that every token's sum is. Experts are
+    /// chosen on the host, wherever they are.
     fn routed(&self, cx: &Cx, logits: &Mat, x: &Mat) -> Mat {
-        let mut tokens: Vec<Vec<(usize, f32)>> = vec![Vec::new(); self.experts.len()];
+        let mut tokens: Vec<Vec<Target>> = vec![Vec::new(); self.experts.len()];
         for t in 0..x.rows() {
             for chosen in route(&self.router, logits.row(t)) {
-                tokens[chosen.expert].push((t, chosen.weight));
+                tokens[chosen.expert].push(Target { row: t, weight: chosen.weight });
             }
         }
-        let mut y = cx.mat(x.rows(), x.cols());
-        y.data_mut().fill(0.0);
+        let mut y = cx.zeros_at(x.place(), x.rows(), x.cols());
         for (expert, tokens) in self.experts.iter().zip(&tokens).filter(|(_, tokens)| !tokens.is_empty()) {
-            let rows = tokens.iter().map(|(t, _)| *t);
+            let rows = tokens.iter().map(|target| target.row);
             let out = expert.forward(cx, gather_rows(cx, x.view(), rows).view());
-            for (row, (t, weight)) in tokens.iter().enumerate() {
-                add_scaled_row(&mut y, *t, *weight, out.row(row));
-            }
+            add_scaled_rows(&mut y, tokens, out.view());
         }
         y
     }

@@ -183,3 +183,9 @@ DEVICE u16 f32_to_bf16(f32 x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<u16>(bits >> 16 | 0x40u);
     return static_cast<u16>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
+
+// E4M3FN, exact: its fields put where binary32 has them are the value times 2^-120, also of subnormals.
+DEVICE f32 f8e4m3_to_f32(u8 bits) {
+    const u32 sign = (bits & 0x80u) << 24, magnitude = bits & 0x7fu;
+    return magnitude == 0x7fu ? as_f32(sign | 0x7fc00000u) : as_f32(sign | magnitude << 20) * 0x1p120f;
+}

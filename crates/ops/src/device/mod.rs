@@ -114,6 +114,16 @@ impl Cx {
         }
     }
 
+    /// A matrix of zeros in a place.
+    pub fn zeros_at(&self, place: Place, rows: usize, cols: usize) -> Mat {
+        let mut mat = self.mat_at(place, rows, cols);
+        match mat.buffer() {
+            Some(buffer) => buffer.zero(),
+            None => mat.data_mut().fill(0.0),
+        }
+        mat
+    }
+
     /// A copy of a matrix in a place; the same matrix if it is there.
     pub fn mat_to(&self, place: Place, mat: Mat) -> Mat {
         if mat.place() == place {

@@ -1,6 +1,7 @@
 //! Operations on one element at a time: no order of arithmetic to fix, so the loop is its own definition and
 //! the compiler's vectors are its fast twin.
 
+mod cuda;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,9 @@ const ELEMENTS_PER_PART: usize = 1 << 15;
 
 /// x ← relu(x)² (So et al. 2021, arXiv 2109.08668). `NaN` stays `NaN`.
 pub fn relu2(cx: &Cx, x: &mut Mat) {
+    if let Some(buffer) = x.buffer() {
+        return cuda::relu2(buffer, x.rows() * x.cols());
+    }
     for_each_part(cx, x, |_, part| {
         for v in part {
             let relu = if *v < 0.0 { 0.0 } else { *v };
@@ -25,6 +29,9 @@ pub fn relu2(cx: &Cx, x: &mut Mat) {
 /// If the shapes differ.
 pub fn add(cx: &Cx, x: &mut Mat, y: &Mat) {
     assert_eq!((x.rows(), x.cols()), (y.rows(), y.cols()), "add: shapes");
+    if let Some(buffer) = x.buffer() {
+        return cuda::add(buffer, y, x.rows() * x.cols());
+    }
     for_each_part(cx, x, |from, part| {
         for (v, y) in part.iter_mut().zip(&y.data()[from..]) {
             *v += y;
@@ -32,25 +39,52 @@ pub fn add(cx: &Cx, x: &mut Mat, y: &Mat) {
     });
 }
 
-/// Row r of x ← fma(w, y, row r of x).
+/// A row, and the weight of what is added to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Target {
+    /// The row.
+    pub row: usize,
+    /// Multiplies what is added.
+    pub weight: f32,
+}
+
+/// For every row i of `y`, with its target: row of x ← fma(weight, row i of y, row of x).
 ///
 /// # Panics
-/// If `y` is not as long as a row of `x`.
-pub fn add_scaled_row(x: &mut Mat, r: usize, w: f32, y: &[f32]) {
-    let row = x.row_mut(r);
-    assert_eq!(row.len(), y.len(), "add_scaled_row: widths");
-    for (v, y) in row.iter_mut().zip(y) {
-        *v = w.mul_add(*y, *v);
+/// If there is not a target for every row of `y`, targets are not increasing rows of `x`, or the widths differ.
+pub fn add_scaled_rows(x: &mut Mat, targets: &[Target], y: View<'_>) {
+    assert_eq!((targets.len(), x.cols()), (y.rows(), y.cols()), "add_scaled_rows: shapes");
+    let ascending = targets.windows(2).all(|pair| pair[0].row < pair[1].row);
+    assert!(ascending && targets.last().is_none_or(|t| t.row < x.rows()), "add_scaled_rows: targets");
+    if let Some(y) = y.device() {
+        return cuda::add_scaled_rows(x, targets, y);
+    }
+    for (i, target) in targets.iter().enumerate() {
+        for (v, y) in x.row_mut(target.row).iter_mut().zip(y.row(i)) {
+            *v = target.weight.mul_add(*y, *v);
+        }
     }
 }
 
 /// Copies the given rows of `x` into a new matrix.
+///
+/// # Panics
+/// If there is no such row.
 pub fn gather_rows(cx: &Cx, x: View<'_>, rows: impl Iterator<Item = usize> + Clone) -> Mat {
+    assert!(rows.clone().all(|row| row < x.rows()), "gather_rows: of {} rows", x.rows());
+    if let Some(device) = x.device() {
+        return cuda::gather_rows(device, x.cols(), rows);
+    }
     let mut out = cx.mat(rows.clone().count(), x.cols());
     for (to, from) in rows.enumerate() {
         out.row_mut(to).copy_from_slice(x.row(from));
     }
     out
+}
+
+/// [`gather_rows`] of a matrix that is not needed any more: itself, if all of its rows are wanted in order.
+pub fn take_rows(cx: &Cx, x: Mat, rows: impl Iterator<Item = usize> + Clone) -> Mat {
+    if rows.clone().eq(0..x.rows()) { x } else { gather_rows(cx, x.view(), rows) }
 }
 
 fn for_each_part(cx: &Cx, x: &mut Mat, work: impl Fn(usize, &mut [f32]) + Sync) {

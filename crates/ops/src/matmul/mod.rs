@@ -4,6 +4,14 @@
 //! `s = fma(x[m, k], w[r, k], s)` for k increasing; then `s · scale` if the weight has a scale (ModelOpt's
 //! `weight_scale`), then `+ bias[r]`. Activations stay f32.
 //!
+//! BF16 and F8_E4M3 on a device are the exception, for the sake of its tensor cores; there bits are those of the device.
+//! x is the exact sum of three bf16, a large, a middle and a small one. Per segment of 512 k two accumulators start at
+//! +0, and for every 16 k, increasing, one takes the products with the small and then with the middle part, the other
+//! those with the large part, in one tensor-core instruction each. Large plus small is the sum of the segment; the
+//! segments are added up in increasing order, from +0; then scale and bias as above. So all sizes of a product still
+//! give the same bits on one device. They are within 1e-6 · Σ |x·w| of the host's where an instruction rounds its sum
+//! once, as the emulator's does; tensor cores may cut off what is below an f32 and be a few times that away.
+//!
 //! **Block formats**: activations are rounded by [`crate::quantise_rows`], weights are in the unpacked form of
 //! [`crate::quant`] (`scale·(q − offset) + min` per group). One f32 accumulator per output, from +0; for each
 //! group g of 32 or 16 elements, increasing, with d and Σ of the activations of that group:

@@ -6,7 +6,8 @@
 //!
 //! On the host the memory is anonymous, in huge pages where the system has them: they save the processor most of its
 //! address translation, and let its prefetcher run on where a small page would end. A device gets the same panels, a piece
-//! at a time, so that no weight is ever in memory twice.
+//! at a time, so that no weight is ever in memory twice; only plain floats lie there as words of four bytes, the same word
+//! of sixteen rows side by side, with zeros up to a multiple of [`DEVICE_STEP`] elements.
 
 use super::Weight;
 use crate::cuda::{Buffer, GpuError};
@@ -57,7 +58,8 @@ impl Packed {
     /// # Errors
     /// If there is no memory for it.
     pub fn new(cx: &Cx, w: &Weight<'_>, place: Place) -> Result<Packed, PackError> {
-        let panel_bytes = LANES * w.row_bytes;
+        let layout = Layout::of(w.dtype, place);
+        let panel_bytes = LANES * layout.row_bytes(w);
         let panels = w.rows.div_ceil(LANES);
         let memory = match place {
             Place::Host => {
@@ -65,7 +67,7 @@ impl Packed {
                 #[cfg(target_os = "linux")]
                 // A kernel without huge pages refuses, and small ones serve.
                 let _ = memory.advise(memmap2::Advice::HugePage);
-                pack(cx, w, 0, &mut memory[..panels * panel_bytes]);
+                pack(cx, w, &layout, 0, &mut memory[..panels * panel_bytes]);
                 Memory::Host(memory)
             }
             Place::Device => {
@@ -74,7 +76,7 @@ impl Packed {
                 let mut piece = vec![0; per_piece.min(panels) * panel_bytes];
                 for first in (0..panels).step_by(per_piece) {
                     let piece = &mut piece[..per_piece.min(panels - first) * panel_bytes];
-                    pack(cx, w, first, piece);
+                    pack(cx, w, &layout, first, piece);
                     buffer.write(first * panel_bytes, piece);
                 }
                 cx.check_gpu()?;
@@ -133,6 +135,11 @@ impl Packed {
         self.rows.div_ceil(LANES)
     }
 
+    /// Bytes of a panel.
+    pub(super) fn panel_bytes(&self) -> usize {
+        self.panel_bytes
+    }
+
     /// Panel `p`: rows 16p .. 16p + 16.
     pub(super) fn panel(&self, p: usize) -> &[u8] {
         &self.host()[p * self.panel_bytes..(p + 1) * self.panel_bytes]
@@ -182,10 +189,37 @@ const PANELS_PER_PART: usize = 8;
 /// Bytes on their way to a device at a time.
 const PIECE_BYTES: usize = 16 << 20;
 
+/// What lies side by side.
+enum Layout {
+    /// The units of whole blocks, in order.
+    Blocks(Vec<Span>),
+    /// Words of four bytes.
+    Words,
+}
+
+/// Plain floats on a device end with a multiple of so many elements: the k of one step of its tensor cores.
+pub(super) const DEVICE_STEP: usize = 16;
+
+impl Layout {
+    fn of(dtype: DType, place: Place) -> Layout {
+        match (quant::format(dtype), place) {
+            (None, Place::Device) => Layout::Words,
+            _ => Layout::Blocks(spans(dtype)),
+        }
+    }
+
+    fn row_bytes(&self, w: &Weight<'_>) -> usize {
+        match self {
+            Layout::Blocks(_) => w.row_bytes,
+            Layout::Words => w.row_bytes.next_multiple_of(DEVICE_STEP * w.dtype.block_bytes()),
+        }
+    }
+}
+
 /// Writes the panels of `w` from `first` on, until `out` is full.
-fn pack(cx: &Cx, w: &Weight<'_>, first: usize, out: &mut [u8]) {
-    let (spans, zeros) = (spans(w.dtype), vec![0; w.row_bytes]);
-    let (plane, panel_bytes) = (bit_plane(w.dtype), LANES * w.row_bytes);
+fn pack(cx: &Cx, w: &Weight<'_>, layout: &Layout, first: usize, out: &mut [u8]) {
+    let zeros = vec![0; w.row_bytes];
+    let (plane, panel_bytes) = (bit_plane(w.dtype), LANES * layout.row_bytes(w));
     let panels = out.len().checked_div(panel_bytes).unwrap_or(0);
     let shared = SharedRows::new(out, panel_bytes);
     cx.run_ranges(panels, PANELS_PER_PART, &|panels| {
@@ -194,12 +228,32 @@ fn pack(cx: &Cx, w: &Weight<'_>, first: usize, out: &mut [u8]) {
                 let row = (first + panel) * LANES + lane;
                 if row < w.rows { w.row(row) } else { &zeros }
             };
+            let rows = std::array::from_fn(row);
             // SAFETY: a panel belongs to one part.
             let out = unsafe { shared.part(panel, 0..panel_bytes) };
-            interleave(std::array::from_fn(row), w.dtype.block_bytes(), &spans, out);
-            interleave_bit_planes(plane, w.dtype.block_bytes(), out);
+            match layout {
+                Layout::Words => interleave_words(rows, out),
+                Layout::Blocks(spans) => {
+                    interleave(rows, w.dtype.block_bytes(), spans, out);
+                    interleave_bit_planes(plane, w.dtype.block_bytes(), out);
+                }
+            }
         }
     });
+}
+
+/// Writes the words of sixteen rows side by side, and zeros where a row has ended.
+fn interleave_words(rows: [&[u8]; LANES], panel: &mut [u8]) {
+    let words = panel.as_chunks_mut::<4>().0.as_chunks_mut::<LANES>().0;
+    for (i, words) in words.iter_mut().enumerate() {
+        for (word, row) in words.iter_mut().zip(rows) {
+            let rest = row.get(4 * i..).unwrap_or_default();
+            *word = rest
+                .first_chunk()
+                .copied()
+                .unwrap_or_else(|| std::array::from_fn(|byte| rest.get(byte).copied().unwrap_or_default()));
+        }
+    }
 }
 
 /// Units of the same size that follow each other in a block.

@@ -126,6 +126,97 @@ fn a_device_equals_the_host() {
     });
 }
 
+/// A weight and a bias, here and on the device.
+struct Twins {
+    here: (Packed, Vector),
+    there: (Packed, Vector),
+}
+
+impl Twins {
+    fn new(cx: &Cx, rng: &mut Rng, dtype: DType, rows: usize, cols: usize) -> Twins {
+        let bytes = weights(rng, dtype, rows, cols);
+        let w = Weight::new(dtype, rows, cols, &bytes, 0.75).expect("sizes match");
+        let bias = Vector::from(rng.uniform(rows, 1.0));
+        let bias_there = cx.vector_to(Place::Device, bias.clone());
+        let there = Packed::new(cx, &w, Place::Device).expect("memory");
+        Twins { here: (packed(Ok(w)), bias), there: (there, bias_there) }
+    }
+
+    /// The products with all but the first and the last column of `x`.
+    fn multiply(&self, cx: &Cx, x: &Mat) -> [Mat; 2] {
+        let cols = 1..x.cols() - 1;
+        let x_there = cx.mat_to(Place::Device, Mat::from_vec(x.rows(), x.cols(), x.data().to_vec()));
+        let (here, there) = (&self.here, &self.there);
+        let want = matmul(cx, x.view().slice_cols(cols.clone()), &here.0, Some(&here.1));
+        let got = matmul(cx, x_there.view().slice_cols(cols), &there.0, Some(&there.1));
+        [cx.mat_to(Place::Host, got), want]
+    }
+}
+
+#[test]
+fn chains_on_a_device_equal_the_host() {
+    on_gpu(|cx, rng| {
+        for dtype in [DType::F32, DType::F16] {
+            // Parts of a word, of a step of tiles, of a stage; more stages than are under way.
+            for (cols, rows) in [(1, 33), (7, 1), (16, 16), (130, 15), (515, 70), (1100, 17)] {
+                let twins = Twins::new(cx, rng, dtype, rows, cols);
+                for tokens in [0, 1, 7, 9, 32, 33, 70] {
+                    let x = Mat::from_vec(tokens, cols + 2, rng.uniform(tokens * (cols + 2), 2.0));
+                    let [got, want] = twins.multiply(cx, &x);
+                    let what = format!("{dtype} {rows} x {cols}, {tokens} tokens");
+                    assert_same_bits(got.data(), want.data(), &what);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn tensor_cores_are_close_to_the_host_and_equal_themselves() {
+    on_gpu(|cx, rng| {
+        for dtype in [DType::BF16, DType::F8E4M3] {
+            // Parts of a step, of a stage, of a segment; several segments.
+            for (cols, rows) in [(1, 33), (16, 16), (130, 15), (515, 70), (1100, 17)] {
+                let twins = Twins::new(cx, rng, dtype, rows, cols);
+                let x = Mat::from_vec(70, cols + 2, rng.uniform(70 * (cols + 2), 2.0));
+                let [all, want] = twins.multiply(cx, &x);
+                // No element of a weight is larger than 0.5 · 0.75, none of x larger than 2.
+                let tolerance = 1e-6 * (cols as f32 * 0.75 + 1.0);
+                for (i, (got, want)) in all.data().iter().zip(want.data()).enumerate() {
+                    let what = format!("{dtype} {rows} x {cols}, element {i}: {got} {want}");
+                    assert!((got - want).abs() <= tolerance, "{what}");
+                }
+                for tokens in [0..1, 3..10, 10..42, 33..66, 69..70] {
+                    let part = x.data()[tokens.start * (cols + 2)..tokens.end * (cols + 2)].to_vec();
+                    let [part, _] = twins.multiply(cx, &Mat::from_vec(tokens.len(), cols + 2, part));
+                    let want = &all.data()[tokens.start * rows..tokens.end * rows];
+                    let what = format!("{dtype} {rows} x {cols}, tokens {tokens:?} alone");
+                    assert_same_bits(part.data(), want, &what);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_of_an_activation_is_lost_on_tensor_cores() {
+    on_gpu(|cx, rng| {
+        let one: Vec<u8> = [0x80, 0x3f].to_vec();
+        let w = Weight::new(DType::BF16, 1, 1, &one, 1.0).expect("sizes match");
+        let w = Packed::new(cx, &w, Place::Device).expect("memory");
+        // Any float of which not even the smallest part is subnormal.
+        let any = |rng: &mut Rng| {
+            std::iter::repeat_with(|| f32::from_bits(rng.next() as u32))
+                .find(|x| x.abs() > 1e-30 || x.is_nan())
+        };
+        let mut x: Vec<f32> = (0..500).filter_map(|_| any(rng)).collect();
+        x.extend([0.0, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::from_bits(0x7f80_0001)]);
+        let there = cx.mat_to(Place::Device, Mat::from_vec(x.len(), 1, x.clone()));
+        let got = cx.mat_to(Place::Host, matmul(cx, there.view(), &w, None));
+        assert_same_bits(got.data(), &x, "products with one");
+    });
+}
+
 #[test]
 fn reference_is_the_product() {
     let cx = Cx::new(1, Simd::Reference).expect("always available");

@@ -10,6 +10,7 @@ pub mod reference;
 mod tests;
 
 use crate::device::{Cx, Mat, Vector, View};
+use crate::elementwise::add;
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};
 
 /// One row: `x`, `w` and `out` of the same length, and ε.
@@ -46,6 +47,23 @@ pub fn rms_norm(cx: &Cx, x: View<'_>, weight: &Vector, eps: f32) -> Mat {
         }
     });
     out
+}
+
+/// x ← x + y, and then [`rms_norm`] of that: the step from one block of a network to the next.
+///
+/// # Shapes
+/// `x` and `y` (l, d), `weight` (d), result (l, d).
+///
+/// # Panics
+/// If the shapes do not agree.
+pub fn add_rms_norm(cx: &Cx, x: &mut Mat, y: &Mat, weight: &Vector, eps: f32) -> Mat {
+    if let Some(device) = x.view().device() {
+        assert_eq!((x.rows(), x.cols()), (y.rows(), y.cols()), "add_rms_norm: shapes");
+        assert_eq!(x.cols(), weight.len(), "add_rms_norm: width of x and of the weight");
+        return cuda::add_rms_norm(device, y, weight, eps);
+    }
+    add(cx, x, y);
+    rms_norm(cx, x.view(), weight, eps)
 }
 
 /// # Safety

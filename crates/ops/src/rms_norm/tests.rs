@@ -47,3 +47,28 @@ fn reference_is_the_formula() {
         assert!((f64::from(got[i]) - want).abs() <= 1e-6 * want.abs().max(1.0), "{i}: {} {want}", got[i]);
     }
 }
+
+#[test]
+fn the_norm_of_a_sum_is_the_sum_and_then_the_norm() {
+    on_gpu(|cx, rng| {
+        // Around sixteen lanes, a block, and a stretch of shared memory.
+        for d in [1, 17, 257, 4096, 4097, 9000] {
+            let mat = |data: &[f32]| Mat::from_vec(3, d, data.to_vec());
+            let (x, y) = (rng.uniform(3 * d, 3.0), rng.uniform(3 * d, 1.0));
+            let weight = Vector::from(rng.uniform(d, 1.0));
+            let sum: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+            let want = rms_norm(cx, mat(&sum).view(), &weight, 1e-5);
+            for place in [Place::Host, Place::Device] {
+                let [mut x, y] = [&x, &y].map(|data| cx.mat_to(place, mat(data)));
+                let weight = cx.vector_to(place, weight.clone());
+                let got = add_rms_norm(cx, &mut x, &y, &weight, 1e-5);
+                assert_same_bits(
+                    cx.mat_to(Place::Host, got).data(),
+                    want.data(),
+                    &format!("d {d} {place:?}"),
+                );
+                assert_same_bits(cx.mat_to(Place::Host, x).data(), &sum, &format!("sum, d {d} {place:?}"));
+            }
+        }
+    });
+}
