@@ -1,9 +1,7 @@
 //! Containers the fixtures do not come in: shards, the names of transformers, FP8 with scales, files in the
 //! hub's cache, and GGUF files that this crate has written itself.
 
-mod common;
-
-use common::{TempFolder, fixtures, gguf_file, plan, safetensors_file, small_config};
+use crate::common::{TempFolder, fixtures, gguf_file, plan, safetensors_file, small_config};
 use tangelo_core::DType;
 use tangelo_formats::gguf::{self, TensorPlan, names::Layout};
 use tangelo_formats::{Checkpoint, Format};

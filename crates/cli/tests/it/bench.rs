@@ -4,9 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use program::{arg, fixture, refused, run, scratch};
-
-mod program;
+use crate::program::{arg, fixture, refused, run, scratch};
 
 /// Little enough to be done in a moment.
 const SMALL: [&str; 8] = ["--prompt", "48,16", "--generate", "4", "--threads", "2", "--repetitions", "3"];

@@ -1,8 +1,6 @@
 //! FP8 checkpoints as ModelOpt writes them, against the same weights dequantised to F32.
 
-mod common;
-
-use common::{Cases, cx, fixtures, logits};
+use crate::common::{Cases, cx, fixtures, logits};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;

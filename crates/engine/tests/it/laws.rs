@@ -2,11 +2,9 @@
 //! and on nothing else. Every law runs on every kind of block, on plain and on quantised weights, with keys and values in
 //! f32 and in f16.
 
-mod common;
-
 use std::ops::ControlFlow;
 
-use common::{MODELS, assert_same, bits, cx, load, prefilled, prompt, seen};
+use crate::common::{MODELS, assert_same, bits, cx, load, prefilled, prompt, seen};
 use tangelo_engine::{Advance, Error, KeptStates, Sequence, advance, state_file};
 use tangelo_model::{LogitRows, Model, Segment};
 use tangelo_ops::attention::KvType;

@@ -1,8 +1,5 @@
 //! Running the program from tests, and the files that they need.
 
-// Every test program uses some of these.
-#![allow(dead_code)]
-
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

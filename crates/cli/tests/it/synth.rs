@@ -13,9 +13,7 @@ use tangelo_formats::{Checkpoint, gguf};
 use tangelo_model::{LogitRows, Model, Segment};
 use tangelo_ops::{Cx, Simd};
 
-use program::{arg, fixture, refused, run, scratch};
-
-mod program;
+use crate::program::{arg, fixture, refused, run, scratch};
 
 /// Makes a model from a fixture's configuration.
 fn synth(fixture_name: &str, out: &Path, extra: &[&str]) -> String {

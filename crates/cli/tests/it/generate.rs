@@ -1,13 +1,11 @@
 //! `tangelo generate` from end to end, on fixture models whose answers transformers has given too.
 
-mod program;
-
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use program::{arg, fixture, output, refused, run, run_with_input, scratch};
+use crate::program::{arg, fixture, output, refused, run, run_with_input, scratch};
 use serde_json::Value;
 
 /// Runs `generate MODEL` and returns its JSON.

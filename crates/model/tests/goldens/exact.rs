@@ -1,9 +1,7 @@
 //! Agreement with Hugging Face transformers in float64 (`fixtures/README.md`): logits, log-probabilities,
 //! residual streams, states and greedy continuations.
 
-mod common;
-
-use common::{Cases, cx, goldens, load, log_probability, logits, max_error};
+use crate::common::{Cases, cx, goldens, load, log_probability, logits, max_error};
 use tangelo_model::{LayerState, LogitRows, Model, Observed, Segment};
 use tangelo_ops::Cx;
 use tangelo_ops::attention::Elements;

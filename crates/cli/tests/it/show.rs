@@ -4,9 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use program::{arg, fixture, refused, run, scratch};
-
-mod program;
+use crate::program::{arg, fixture, refused, run, scratch};
 
 const TINY: &str = "\
 ../../fixtures/tiny

@@ -8,9 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use fake_hub::{COMMIT, Faults, Hub, sha256};
-
-mod fake_hub;
+use crate::fake_hub::{COMMIT, Faults, Hub, sha256};
 
 const MODEL: &str = "org/model-GGUF";
 const FILE: &str = "model-Q4_K_M.gguf";

@@ -2,14 +2,12 @@
 //!
 //! Speeds are in the status lines, so transcripts hold standard output only; standard error is searched for what counts.
 
-mod program;
-
 use std::fs;
 use std::io::{BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use program::{arg, fixture, output, refused, scratch};
+use crate::program::{arg, fixture, output, refused, scratch};
 use serde_json::{Value, json};
 
 /// Types these lines; returns what goes to standard output and to standard error.

@@ -1,8 +1,6 @@
 //! A museum of malicious safetensors files, indexes and folders.
 
-mod common;
-
-use common::{TempFolder, plan, safetensors_file, small_config};
+use crate::common::{TempFolder, plan, safetensors_file, small_config};
 use tangelo_core::DType;
 use tangelo_formats::Checkpoint;
 use tangelo_formats::safetensors::parse_header;

@@ -1,9 +1,7 @@
 //! A model with the proportions of Nemotron 3 Nano 4B, a seventh as wide, made by `synth` from its closed formula:
 //! its numbers against float64 transformers, and one answer for one prefix whatever the command line says.
 
-mod program;
-
-use program::{arg, fixture, run, scratch};
+use crate::program::{arg, fixture, run, scratch};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

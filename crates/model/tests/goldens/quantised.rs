@@ -1,9 +1,7 @@
 //! Block-quantised files against float64 runs on the exactly dequantised weights: only the 8-bit rounding of
 //! activations may differ.
 
-mod common;
-
-use common::{Cases, cx, divergence, goldens, load, logits};
+use crate::common::{Cases, cx, divergence, goldens, load, logits};
 
 /// Mean KL divergence allowed for 8-bit activations (`fixtures/README.md`).
 const MEAN_KL: f64 = 5e-3;

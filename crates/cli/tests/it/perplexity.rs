@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use program::{arg, fixture, output, refused, run, scratch};
-
-mod program;
+use crate::program::{arg, fixture, output, refused, run, scratch};
 
 /// Per token, of the f32 engine against float64 (`fixtures/README.md`, "Tolerances").
 const TOLERANCE: f64 = 1e-4;

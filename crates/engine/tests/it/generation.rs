@@ -1,8 +1,6 @@
 //! The loop of sampling and decoding: against transformers' greedy answers, against its own steps, and at its limits.
 
-mod common;
-
-use common::{cases, cx, ids, load, prefilled, prompt};
+use crate::common::{cases, cx, ids, load, prefilled, prompt};
 use tangelo_engine::{
     Error, Finish, Generation, Limits, SamplingParams, Sequence, Step, check_context, context_bytes,
     default_context,

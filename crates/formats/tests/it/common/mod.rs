@@ -1,8 +1,6 @@
 //! What several tests need: fixture paths, temporary folders, random numbers, a GGUF builder that can lie and
 //! a model small enough to be damaged at every byte.
 
-#![allow(dead_code, reason = "every test binary uses a part of it")]
-
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 

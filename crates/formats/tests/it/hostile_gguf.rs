@@ -1,8 +1,6 @@
 //! A museum of malicious GGUF files: each must be refused with a sentence that says what is wrong with it.
 
-mod common;
-
-use common::{Raw, TempFolder, gguf_file, small_config};
+use crate::common::{Raw, TempFolder, gguf_file, small_config};
 use tangelo_core::DType;
 use tangelo_formats::gguf::{self, Array, Metadata, TensorPlan, Value};
 use tangelo_formats::{Checkpoint, Error};

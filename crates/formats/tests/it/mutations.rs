@@ -1,9 +1,7 @@
 //! Thousands of damaged variants of valid files. None may panic, and none may make a parser reserve memory out
 //! of proportion to its input.
 
-mod common;
-
-use common::{Random, fixtures, gguf_file, plan, safetensors_file, small_config};
+use crate::common::{Random, fixtures, gguf_file, plan, safetensors_file, small_config};
 use tangelo_formats::gguf::{self, Array, Value};
 use tangelo_formats::{Config, GenerationConfig, safetensors};
 

@@ -2,9 +2,7 @@
 
 use serde_json::{Value, json};
 
-use program::{arg, fixture, refused, run, run_with_input};
-
-mod program;
+use crate::program::{arg, fixture, refused, run, run_with_input};
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).expect("one JSON document")
@@ -58,7 +56,7 @@ fn wrong_wishes_are_refused() {
     refused(&["tokenize", arg(&tiny), "--decode", "1", "--text", "x"], 2, "--text");
     refused(&["tokenize", arg(&tiny), "--decode", "99999"], 1, "token id 99999");
     refused(&["tokenize", arg(&fixture("quantised"))], 1, "quantised");
-    let output = program::output(&["tokenize", arg(&tiny)], b"\xff");
+    let output = crate::program::output(&["tokenize", arg(&tiny)], b"\xff");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && errors.contains("not UTF-8"), "{errors}");
 }

@@ -1,7 +1,5 @@
 //! What the golden tests share: fixtures, their cases and their goldens.
 
-#![allow(dead_code)] // Each test binary uses its own part.
-
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::Value;

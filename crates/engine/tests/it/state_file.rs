@@ -1,10 +1,8 @@
 //! `.state` files: what other programs see in one, and every way in which one can be wrong.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{bits, cx, load, prefilled, prompt};
+use crate::common::{bits, cx, load, prefilled, prompt};
 use safetensors::SafeTensors;
 use tangelo_engine::state_file::{self, Problem};
 use tangelo_engine::{Error, Sequence};
@@ -86,8 +84,8 @@ fn the_wrong_file_is_named_for_what_it_is() {
     let elsewhere = folder.0.join("none.state");
     let error = state_file::restore(&elsewhere, &model).unwrap_err();
     assert!(matches!(&error, Error::Io { action: "read", .. }), "{error}");
-    let weights = common::fixture("tiny/model.safetensors");
-    for not_a_state in [weights, common::fixture("tiny/config.json")] {
+    let weights = crate::common::fixture("tiny/model.safetensors");
+    for not_a_state in [weights, crate::common::fixture("tiny/config.json")] {
         let problem = problem(&not_a_state, &model);
         assert!(matches!(problem, Problem::NotAState { .. }), "{problem}");
     }

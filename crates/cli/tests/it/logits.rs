@@ -7,9 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use tangelo_ops::Simd;
 
-use program::{arg, fixture, output, refused, run, scratch};
-
-mod program;
+use crate::program::{arg, fixture, output, refused, run, scratch};
 
 /// Of the f32 engine against float64 (`fixtures/README.md`, "Tolerances").
 const LOGIT_TOLERANCE: f64 = 2e-4;
