@@ -7,7 +7,7 @@
 //!
 //! A [`Sequence`] is a path of tokens and the model's state after them. Whatever made the state (one prefill,
 //! chunks, single steps, a batch with others, a fork, a rollback, a file), its logits are the same bits:
-//! `tests/laws.rs` holds the crate to that. [`Generation`] is the loop of sampling and decoding, one token per call,
+//! `tests/it/laws.rs` holds the crate to that. [`Generation`] is the loop of sampling and decoding, one token per call,
 //! so that its owner may stop it, look at it, or push tokens into it.
 //!
 //! This crate knows token ids only: no text, no templates, no network, and no clock, so that equal calls give equal

@@ -1,0 +1,11 @@
+//! Sequences and their states, tested from outside: laws by equality of bits, generation, files of states.
+//!
+//! One program, because each would be linked with all dependencies again. `allocations.rs` is another one: it counts what
+//! its whole process allocates.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod device;
+mod generation;
+mod laws;
+mod state_file;
