@@ -45,8 +45,10 @@ fn the_device_is_the_host() {
             if is_exact(name) {
                 assert_same(&seen(&model, &got), &seen(&here, &want), &format!("{name} {kv_type}"));
             }
+            // In f16 a key that lies between two numbers may go the other way.
+            let tolerance = if kv_type == KvType::F16 { 1e-3 } else { 1e-4 };
             for (got, want) in got.logits().unwrap().iter().zip(want.logits().unwrap()) {
-                assert!((got - want).abs() <= 1e-4, "{name} {kv_type}: {got} {want}");
+                assert!((got - want).abs() <= tolerance, "{name} {kv_type}: {got} {want}");
             }
         }
     }
