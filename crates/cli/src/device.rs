@@ -90,7 +90,7 @@ impl DeviceArgs {
         let left_alone = |free: u64| free.saturating_sub(LEFT_FREE);
         gpu.set_budget(match self.vram_budget {
             Some(budget) => budget,
-            None => left_alone(gpu.free_bytes()?.0),
+            None => left_alone(gpu.free_bytes()?.0).max(1), // 0 would be no bound.
         });
         Ok(Some(gpu))
     }

@@ -67,7 +67,7 @@ pub enum GpuError {
     },
     /// The driver refused a call, or an earlier one failed on the device.
     #[error(
-        "the device failed while {what} ({cause}): what was on it is lost; start again, or compute with --device cpu"
+        "the device failed ({what}: {cause}): what was on it is lost; start again, or compute with --device cpu"
     )]
     Call {
         /// What was being done when it showed.

@@ -62,7 +62,7 @@ pub fn maxima(logits: &Mat) -> Vec<f32> {
     }
     let largest = |chunk: &[f32]| {
         chunk.iter().fold(f32::NEG_INFINITY, |largest, &logit| match logit {
-            l if !(l < f32::INFINITY) || largest.is_nan() => f32::NAN,
+            l if l.is_nan() || l == f32::INFINITY || largest.is_nan() => f32::NAN,
             l if l > largest => l,
             _ => largest,
         })
