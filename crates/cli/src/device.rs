@@ -92,11 +92,12 @@ impl DeviceArgs {
                 }
             }
         };
-        let left_alone = |free: u64| free.saturating_sub(LEFT_FREE);
-        gpu.set_budget(match self.vram_budget {
+        let budget = match self.vram_budget {
             Some(budget) => budget,
-            None => left_alone(gpu.free_bytes()?.0),
-        });
+            None => gpu.free_bytes()?.0.saturating_sub(LEFT_FREE),
+        };
+        // A budget of zero would be none.
+        gpu.set_budget(budget.max(1));
         Ok(Some(gpu))
     }
 
