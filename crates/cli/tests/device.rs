@@ -121,6 +121,30 @@ fn without_a_driver_only_a_named_card_is_missed() {
     refused(&asked("gpu"), 2, "expected auto, cpu, cuda or cuda:N");
 }
 
+#[test]
+fn bench_names_the_card_and_its_own_limit() {
+    let model = quantised();
+    let Some(environment) = card(&[]) else { return };
+    let small = ["--prompt", "12", "--generate", "2", "--repetitions", "1", "--json"];
+    let record = |args: &[&str]| -> Value {
+        let output = output_in(&environment, &[&["bench", arg(&model)], &small[..], args].concat(), b"");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("one JSON document")
+    };
+    let whole = record(&["--device", "cuda:0"]);
+    let peak = whole["device"]["peak_bytes"].as_u64().expect("a number");
+    // The weights and some more.
+    assert!(whole["device"]["name"] == "emulated device" && (300_000..30_000_000).contains(&peak), "{whole}");
+    let limits = &whole["limits"];
+    assert!(limits["read_bytes_per_s"].as_f64() > Some(1e6) && limits["int8_ops_per_s"].is_null(), "{limits}");
+    assert!(whole["decode"][0]["fraction_of_bandwidth"].is_number(), "{whole}");
+    assert!(whole["prefill"][0]["fraction_of_int8"].is_null(), "{whole}");
+    // In two places there is no one limit.
+    let partial = record(&["--device", "cuda:0", "--vram-budget", "400KiB"]);
+    assert!(partial["device"]["peak_bytes"].as_u64().is_some_and(|bytes| bytes <= 400 << 10), "{partial}");
+    assert!(partial["limits"]["read_bytes_per_s"].is_null(), "{partial}");
+}
+
 /// What `show` says of the device.
 fn shown(settings: &[(&str, &str)], args: &[&str]) -> Option<Value> {
     let model = quantised();
