@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,12 +30,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What a program prints. Devices are numbered as `nvidia-smi` does.
+/// What a program prints. It and what it starts are ended together if it takes too long. Devices are numbered as `nvidia-smi` does.
 pub fn run(command: &mut Command, limit: Duration) -> Result<String, Fault> {
     let name = command.get_program().to_string_lossy().into_owned();
     let name = name.rsplit('/').next().unwrap_or_default().to_string();
     command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Fault::Missing(format!("{name} was not found")),
         _ => Fault::Failed(format!("{name}: {e}")),
@@ -61,7 +62,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<bool>> {
             return Ok(Some(status.success()));
         }
         if start.elapsed() > limit {
-            child.kill()?;
+            Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
             child.wait()?;
             return Ok(None);
         }
@@ -99,7 +100,9 @@ mod tests {
         assert_eq!(shell("echo good", long).expect("it ends well"), "good\n");
         let failed = shell("echo a; echo b >&2; exit 3", long);
         assert!(matches!(failed, Err(Fault::Failed(why)) if why == "sh failed: a b"));
-        assert!(matches!(shell("sleep 20", Duration::ZERO), Err(Fault::Late(_))));
+        let start = Instant::now();
+        assert!(matches!(shell("sleep 600; echo late", Duration::ZERO), Err(Fault::Late(_))));
+        assert!(start.elapsed() < 20 * long, "what it had started was ended too");
         let missing = run(&mut Command::new("no-such-program"), long);
         assert!(matches!(missing, Err(Fault::Missing(why)) if why == "no-such-program was not found"));
     }
