@@ -14,7 +14,7 @@ mod ratios;
 mod record;
 mod run;
 mod speed;
-mod tests;
+mod suite;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,11 +89,11 @@ impl Check<'_> {
 pub fn check(root: &Path, options: Options) -> Result<bool, String> {
     let folder = root.join("target/gpu-check");
     std::fs::create_dir_all(&folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
-    let tangelo = tests::build_program(root, options.quick).map_err(|fault| fault.to_string())?;
+    let tangelo = suite::build_program(root, options.quick).map_err(|fault| fault.to_string())?;
     let check = Check { root, options, tangelo, folder };
     let start = Instant::now();
     let mut record = Record::new(machine::facts(&check).map_err(|fault| fault.to_string())?);
-    tests::run_all(&check, &mut record);
+    suite::run_all(&check, &mut record);
     answers::compare_all(&check, &mut record);
     speed::measure_all(&check, &mut record);
     record.ratios = ratios::of(&record.facts);

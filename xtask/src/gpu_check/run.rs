@@ -30,7 +30,8 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What a program prints. It and what it starts are ended together if it takes too long. Devices are numbered as `nvidia-smi` does.
+/// What a program prints. It and what it starts are ended together if it takes too long. Devices are numbered as
+/// `nvidia-smi` does.
 pub fn run(command: &mut Command, limit: Duration) -> Result<String, Fault> {
     let name = command.get_program().to_string_lossy().into_owned();
     let name = name.rsplit('/').next().unwrap_or_default().to_string();

@@ -2,12 +2,10 @@
 //!
 //! The program finds the emulator as it finds a driver, by the name of its library in the loader's path.
 
-mod program;
-
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use program::{arg, fixture, output_in, refused, refused_in, run};
+use crate::program::{arg, fixture, output_in, refused, refused_in, run};
 use serde_json::Value;
 
 /// What a model of a few hundred kilobytes is asked, so that it takes as little of a device.
@@ -136,7 +134,10 @@ fn bench_names_the_card_and_its_own_limit() {
     // The weights and some more.
     assert!(whole["device"]["name"] == "emulated device" && (300_000..30_000_000).contains(&peak), "{whole}");
     let limits = &whole["limits"];
-    assert!(limits["read_bytes_per_s"].as_f64() > Some(1e6) && limits["int8_ops_per_s"].is_null(), "{limits}");
+    assert!(
+        limits["read_bytes_per_s"].as_f64() > Some(1e6) && limits["int8_ops_per_s"].is_null(),
+        "{limits}"
+    );
     assert!(whole["decode"][0]["fraction_of_bandwidth"].is_number(), "{whole}");
     assert!(whole["prefill"][0]["fraction_of_int8"].is_null(), "{whole}");
     // In two places there is no one limit.
