@@ -25,7 +25,11 @@ use serde_json::{Value, json};
 use record::Record;
 use run::{Fault, run};
 
+/// Where files go that are no record, from the repository's root.
+const FOLDER: &str = "target/gpu-check";
+
 /// What is asked for on the command line.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Options {
     quick: bool,
     /// Number of the device.
@@ -44,7 +48,12 @@ impl Options {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
             match *arg {
                 "--quick" => options.quick = true,
-                "--llama-bench" => options.llama_bench = Some(value()?.into()),
+                "--llama-bench" => {
+                    let path = value()?;
+                    // Absolute, since it runs in the repository's root.
+                    let path = Path::new(path).canonicalize().map_err(|e| format!("{path}: {e}"))?;
+                    options.llama_bench = Some(path);
+                }
                 "--device" => {
                     let number = value()?.trim_start_matches("cuda:").parse();
                     options.device = number.map_err(|_| "--device takes cuda:N".to_string())?;
@@ -87,7 +96,7 @@ impl Check<'_> {
 /// # Errors
 /// If there is nothing to check: the program cannot be built, the device cannot be used, the record cannot be written.
 pub fn check(root: &Path, options: Options) -> Result<bool, String> {
-    let folder = root.join("target/gpu-check");
+    let folder = root.join(FOLDER);
     std::fs::create_dir_all(&folder).map_err(|e| format!("{} cannot be made: {e}", folder.display()))?;
     let tangelo = suite::build_program(root, options.quick).map_err(|fault| fault.to_string())?;
     let check = Check { root, options, tangelo, folder };
@@ -101,4 +110,20 @@ pub fn check(root: &Path, options: Options) -> Result<bool, String> {
     let path = record.write(&check)?;
     println!("\n{}\nwritten to {}.json and .md", record.page(), path.display());
     Ok(record.num_failed() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read() {
+        let options = Options::parse(&["--quick", "--device", "cuda:3"]);
+        assert_eq!(options, Ok(Options { quick: true, device: 3, llama_bench: None }));
+        for wrong in
+            [&["--fast"][..], &["--device"], &["--device", "x"], &["--llama-bench", "no/such/program"]]
+        {
+            assert!(Options::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -4,7 +4,6 @@
 //! depth 0), then a long one (a long prompt, an answer at depth), since the most memory of each is compared. Memory is
 //! what more of the device is in use than before, by whatever.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::record::Record;
 use super::run::{Fault, run};
-use super::{Check, answers, machine};
+use super::{Check, FOLDER, answers, machine};
 
 const SHAPE: &str = "nemotron-3-nano-4b";
 const SYNTH_LIMIT: Duration = Duration::from_secs(240);
@@ -42,9 +41,8 @@ pub fn measure_all(check: &Check<'_>, record: &mut Record) {
     let mut model = None;
     record.step("the model", || {
         let path = model_file(check)?;
-        let name = path.display().to_string();
-        model = Some(name.clone());
-        Ok(name)
+        model = Some(path.clone());
+        Ok(path)
     });
     let (mut ours, mut theirs) = (json!({}), json!({}));
     for sizes in if check.options.quick { QUICK_RUNS } else { RUNS } {
@@ -71,16 +69,17 @@ fn no_model() -> Fault {
     Fault::Missing("there is no model".into())
 }
 
-/// The model to measure, made if it is not there: with made-up weights, since speed does not depend on them.
-fn model_file(check: &Check<'_>) -> Result<PathBuf, Fault> {
+/// The model to measure, from the repository's root; made if it is not there, with made-up weights, since speed does not
+/// depend on them.
+fn model_file(check: &Check<'_>) -> Result<String, Fault> {
     if check.options.quick {
-        return Ok(check.root.join(answers::QUANTISED[0]));
+        return Ok(answers::QUANTISED[0].into());
     }
-    let path = check.folder.join(format!("{SHAPE}-q4_k_m.gguf"));
-    if !path.exists() {
+    let path = format!("{FOLDER}/{SHAPE}-q4_k_m.gguf");
+    if !check.root.join(&path).exists() {
         let mut synth = Command::new(&check.tangelo);
-        synth.args(["synth", "--shape", SHAPE, "--format", "gguf", "--quant", "q4_k_m", "--out"]).arg(&path);
-        run(&mut synth, SYNTH_LIMIT)?;
+        synth.args(["synth", "--shape", SHAPE, "--format", "gguf", "--quant", "q4_k_m", "--out", &path]);
+        run(synth.current_dir(check.root), SYNTH_LIMIT)?;
     }
     Ok(path)
 }
@@ -121,10 +120,13 @@ fn llama_bench(check: &Check<'_>, model: &str, sizes: Sizes) -> Result<Value, Fa
     let one = |test: &[&str]| -> Result<Value, Fault> {
         let mut command = Command::new(program);
         command.args(["-m", model, "-ngl", "99", "-r", "3", "-o", "jsonl"]).args(test);
-        command.env("CUDA_VISIBLE_DEVICES", check.options.device.to_string());
+        command.current_dir(check.root).env("CUDA_VISIBLE_DEVICES", check.options.device.to_string());
         let text = run(&mut command, BENCH_LIMIT)?;
         let line = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
-        line.ok_or_else(|| Fault::Failed("llama-bench printed no JSON".into()))
+        let mut result = line.ok_or_else(|| Fault::Failed("llama-bench printed no JSON".into()))?;
+        let arguments = command.get_args().map(|arg| arg.to_string_lossy());
+        result["command"] = json!(format!("llama-bench {}", arguments.collect::<Vec<_>>().join(" ")));
+        Ok(result)
     };
     let (results, memory) = machine::with_memory(check.options.device, || {
         let prefill = one(&["-p", prompt, "-n", "0"])?;

@@ -9,7 +9,8 @@ use crate::program::{arg, fixture, output_in, refused, refused_in, run};
 use serde_json::Value;
 
 /// What a model of a few hundred kilobytes is asked, so that it takes as little of a device.
-const ASKED: [&str; 8] = ["--ids", "5,6,7,8,9", "--greedy", "-n", "6", "--context", "64", "--json"];
+const ASKED: [&str; 10] =
+    ["--ids", "5,6,7,8,9", "--greedy", "-n", "6", "--context", "64", "--chunk", "4", "--json"];
 
 /// The environment of a machine with an emulated card; `None`, and a line that says so, where there is no emulator.
 fn card<'a>(settings: &[(&'a str, &'a str)]) -> Option<Vec<(&'a str, &'a str)>> {
@@ -123,7 +124,7 @@ fn without_a_driver_only_a_named_card_is_missed() {
 fn bench_names_the_card_and_its_own_limit() {
     let model = quantised();
     let Some(environment) = card(&[]) else { return };
-    let small = ["--prompt", "12", "--generate", "2", "--repetitions", "1", "--json"];
+    let small = ["--prompt", "12", "--generate", "2", "--repetitions", "1", "--chunk", "4", "--json"];
     let record = |args: &[&str]| -> Value {
         let output = output_in(&environment, &[&["bench", arg(&model)], &small[..], args].concat(), b"");
         assert!(output.status.success(), "{output:?}");
