@@ -50,10 +50,12 @@ impl RunArgs {
     }
 }
 
+/// Prompt tokens per forward on a GPU where nobody says: it wants a few tiles of tokens for each of its multiprocessors;
+/// more tokens only take more memory.
+pub const CHUNK_TOKENS_GPU: usize = 1024;
+
 /// Prompt tokens per forward where nobody says: enough to fill the device.
 pub fn chunk_tokens(cx: &Cx) -> usize {
-    /// A GPU wants a few tiles of tokens for each of its multiprocessors; more tokens only take more memory.
-    const CHUNK_TOKENS_GPU: usize = 1024;
     if cx.gpu().is_some() { CHUNK_TOKENS_GPU } else { CHUNK_TOKENS }
 }
 
@@ -68,7 +70,8 @@ fn simd_parser() -> impl TypedValueParser<Value = Simd> {
         .map(|name| Simd::from_name(&name).expect("one of the possible values"))
 }
 
-fn kv_parser() -> impl TypedValueParser<Value = KvType> {
+/// Takes the name of any type of keys and values.
+pub fn kv_parser() -> impl TypedValueParser<Value = KvType> {
     PossibleValuesParser::new(KvType::ALL.map(KvType::name))
         .map(|name| KvType::from_name(&name).expect("one of the possible values"))
 }

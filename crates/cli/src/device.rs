@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 use indicatif::HumanBytes;
-use tangelo_formats::Checkpoint;
+use tangelo_formats::{Checkpoint, Config};
 use tangelo_model::{Demand, Placement};
 use tangelo_ops::attention::KvType;
 use tangelo_ops::{Gpu, GpuError, Place};
@@ -67,6 +67,11 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// As if given on the command line.
+    pub fn new(device: Device, vram_budget: Option<u64>) -> DeviceArgs {
+        DeviceArgs { device: Some(device), vram_budget }
+    }
+
     /// The GPU to use, if one is to be used.
     ///
     /// # Errors
@@ -87,11 +92,12 @@ impl DeviceArgs {
                 }
             }
         };
-        let left_alone = |free: u64| free.saturating_sub(LEFT_FREE);
-        gpu.set_budget(match self.vram_budget {
+        let budget = match self.vram_budget {
             Some(budget) => budget,
-            None => left_alone(gpu.free_bytes()?.0).max(1), // 0 would be no bound.
-        });
+            None => gpu.free_bytes()?.0.saturating_sub(LEFT_FREE),
+        };
+        // A budget of zero would be none.
+        gpu.set_budget(budget.max(1));
         Ok(Some(gpu))
     }
 
@@ -109,7 +115,7 @@ impl DeviceArgs {
     ) -> Result<Placement> {
         let Some(gpu) = gpu else { return Ok(Placement::all_on(Place::Host)) };
         let config = checkpoint.config();
-        let context = context.unwrap_or(CONTEXT_PLANNED).min(config.max_position_embeddings);
+        let context = context_planned(context, config);
         let demand = Demand::of(checkpoint, kv_type, context, chunk);
         let budget = gpu.left_bytes();
         let placement = demand.fit(budget);
@@ -144,6 +150,11 @@ impl DeviceArgs {
             (None, Err(_)) => Ok(Device::Auto),
         }
     }
+}
+
+/// Tokens of context that there must be room for if `asked` are asked for.
+pub fn context_planned(asked: Option<usize>, config: &Config) -> usize {
+    asked.unwrap_or(CONTEXT_PLANNED).min(config.max_position_embeddings)
 }
 
 /// A number of bytes, with a unit or without.

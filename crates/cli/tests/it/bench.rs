@@ -46,6 +46,7 @@ fn check_facts(record: &Value) {
     assert!(command.starts_with("tangelo bench ") && command.contains("--depth 70,0"), "{command}");
     assert!(record["version"].is_string() && record["simd"].is_string());
     assert!(number(&record["unix_time_s"]) > 1.7e9);
+    assert!(record["device"].is_null(), "{record}");
     for key in ["commit", "cpu", "peak_rss_bytes"] {
         assert!(record.get(key).is_some(), "{key} is there even if it is not known");
     }

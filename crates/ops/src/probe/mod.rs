@@ -10,9 +10,13 @@
 //!   takes two more instructions, so that no kernel without VNNI comes near this limit), `smmla` or `sdot` on aarch64.
 //!   The reference is a plain loop, for whose speed the compiler answers.
 //!
+//! Of a device the read bandwidth is measured ([`device_read_bytes_per_s`]), which is what decoding waits for; not its
+//! arithmetic.
+//!
 //! The best of several runs is reported: whatever else the machine does can only make a run slower. This module knows
 //! nothing of models, and nothing that computes depends on it.
 
+mod cuda;
 mod fma;
 mod int8;
 mod read;
@@ -23,6 +27,7 @@ mod tests;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use crate::cuda::{Gpu, GpuError};
 use crate::device::Cx;
 use crate::dispatch::Simd;
 
@@ -75,6 +80,15 @@ pub fn limits(cx: &Cx) -> Result<Limits, ProbeError> {
         threads: cx.threads(),
         simd: cx.simd(),
     })
+}
+
+/// Bytes that a device reads from its memory per second, with a buffer of at most a GiB and a quarter of what is left;
+/// `None` if that is too little to say anything.
+///
+/// # Errors
+/// If the device fails.
+pub fn device_read_bytes_per_s(gpu: &Gpu) -> Result<Option<f64>, GpuError> {
+    cuda::bandwidth(gpu)
 }
 
 /// Least time of one part of a job. With [`PARTS`] of them a job is long beside its start (microseconds), and short

@@ -3,6 +3,7 @@
 use super::*;
 use crate::dispatch::Simd;
 use crate::lanes::LANES;
+use crate::testing::on_gpu;
 
 /// Contexts of every level of this machine.
 fn contexts() -> impl Iterator<Item = Cx> {
@@ -62,6 +63,25 @@ fn the_limits_of_this_machine_are_plausible() {
         assert!((1e6..1e16).contains(&rate), "{limits:?}");
     }
     println!("{limits:?}");
+}
+
+#[test]
+fn a_device_reads_everything() {
+    on_gpu(|cx, rng| {
+        let gpu = cx.gpu().expect("a device");
+        for count in [1, 255, 256, 3000, 4 * 256 * 8 + 5] {
+            let words: Vec<u32> = (0..4 * count).map(|_| rng.next() as u32).collect();
+            let (src, sums) = (gpu.buffer(16 * count), gpu.buffer(4 * cuda::num_threads(1)));
+            src.write(0, &words);
+            cuda::read(&src, 1, &sums);
+            let mut got = vec![0u32; cuda::num_threads(1)];
+            sums.read(0, &mut got);
+            let sum = |words: &[u32]| words.iter().fold(0u32, |sum, word| sum.wrapping_add(*word));
+            assert_eq!(sum(&got), sum(&words), "{count}");
+        }
+        let rate = device_read_bytes_per_s(gpu).expect("it does not fail").expect("there is memory");
+        assert!((1e6..1e14).contains(&rate), "{rate}");
+    });
 }
 
 #[test]

@@ -87,8 +87,8 @@ pub struct Ours<'a> {
     pub measured: &'a Measured,
     /// Steps of each decode.
     pub generate: usize,
-    /// Threads of the run.
-    pub threads: usize,
+    /// Threads of the run; `None` if a device computed.
+    pub threads: Option<usize>,
     /// Parameters of the model.
     pub parameters: u64,
 }
@@ -158,8 +158,8 @@ impl Comparison {
     }
 
     fn note_differences(&mut self, row: &Row, ours: Ours<'_>) {
-        let (theirs, threads) = (row.threads, ours.threads);
-        if theirs != threads as u64 {
+        let theirs = row.threads;
+        if let Some(threads) = ours.threads.filter(|threads| theirs != *threads as u64) {
             self.note(format!("llama.cpp ran with {theirs} threads, this program with {threads}."));
         }
         let (theirs, parameters) = (row.parameters, ours.parameters);
@@ -282,7 +282,7 @@ mod tests {
     fn compare(threads: usize, parameters: u64) -> Comparison {
         let measured = measured();
         let peer = Peer::parse(FILE).expect("five lines");
-        peer.compare(Ours { measured: &measured, generate: 64, threads, parameters })
+        peer.compare(Ours { measured: &measured, generate: 64, threads: Some(threads), parameters })
     }
 
     #[test]

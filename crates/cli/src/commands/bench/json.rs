@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::compare::{Comparison, Test};
-use super::report::Report;
+use super::report::{DeviceFacts, Report};
 
 /// Commit that the program was built from, if whoever built it said so in `TANGELO_COMMIT`.
 const COMMIT: Option<&str> = option_env!("TANGELO_COMMIT");
@@ -22,8 +22,9 @@ pub fn document(report: &Report) -> Value {
         "command": report.command,
         "unix_time_s": report.unix_time_s,
         "cpu": report.cpu,
-        "threads": limits.threads,
-        "simd": limits.simd.name(),
+        "threads": report.threads,
+        "simd": report.simd.name(),
+        "device": report.device.as_ref().map(device),
         "model": {
             "name": model.name,
             "parameters": model.parameters,
@@ -50,6 +51,15 @@ pub fn document(report: &Report) -> Value {
         "prefill": prefill(report),
         "decode": decode(report),
         "compare": report.comparison.as_ref().map(comparison),
+    })
+}
+
+fn device(facts: &DeviceFacts) -> Value {
+    let (major, minor) = facts.properties.capability;
+    json!({
+        "name": facts.properties.name,
+        "capability": format!("{major}.{minor}"),
+        "peak_bytes": facts.peak_bytes,
     })
 }
 

@@ -172,7 +172,9 @@ impl Bench<'_> {
     /// Time to the logits after a prompt, in a new sequence.
     fn prefill(&self, tokens: &[TokenId]) -> Result<Duration> {
         let start = Instant::now();
-        Sequence::new(self.model).prefill(self.model, self.cx, tokens, self.plan.chunk)?;
+        let mut sequence = Sequence::new(self.model);
+        sequence.prefill(self.model, self.cx, tokens, self.plan.chunk)?;
+        self.wait()?;
         let time = start.elapsed();
         self.bar.inc(tokens.len() as u64);
         Ok(time)
@@ -186,6 +188,7 @@ impl Bench<'_> {
             ControlFlow::Continue(())
         };
         let _ = past.prefill_with(self.model, self.cx, tokens, self.plan.chunk, &mut on_chunk)?;
+        self.wait()?;
         self.bar.set_position(before + tokens.len() as u64);
         Ok(())
     }
@@ -223,7 +226,16 @@ impl Bench<'_> {
         let mut batch: Vec<Advance<'_>> =
             parts.map(|(sequence, tokens)| Advance { sequence, tokens }).collect();
         advance(self.model, self.cx, &mut batch)?;
+        self.wait()?;
         Ok(start.elapsed())
+    }
+
+    /// Until a device has done what it was asked for.
+    fn wait(&self) -> Result<()> {
+        if let Some(gpu) = self.cx.gpu() {
+            gpu.synchronize();
+        }
+        Ok(self.cx.check_gpu()?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `tangelo bench`: how fast a model runs, how much memory that takes, and how near it is to what the machine can do.
 //!
 //! Speeds are medians with their ends, and fractions of limits that are measured in the same run
-//! ([`tangelo_ops::probe`]): prefill of the arithmetic, decode of the bandwidth of memory. `--json` and `--out` give
+//! ([`tangelo_ops::probe`]): prefill of the arithmetic, decode of the bandwidth of memory; on a GPU of that alone. `--json` and `--out` give
 //! the record that is kept in `bench/` of the repository.
 
 mod compare;
@@ -23,7 +23,7 @@ use serde_json::Value;
 use tangelo_core::limits::CONTEXT_TOKENS_MAX;
 use tangelo_engine::CHUNK_TOKENS;
 use tangelo_formats::Checkpoint;
-use tangelo_ops::{Cx, probe};
+use tangelo_ops::{Cx, Place};
 
 use super::logits::parse_chunk;
 use super::show::facts;
@@ -32,7 +32,7 @@ use crate::output::{self, OutputFile};
 use crate::{hub, model, progress};
 use compare::{Ours, Peer};
 use measure::{Bench, Plan};
-use report::{ModelFacts, Report};
+use report::{DeviceFacts, Limits, ModelFacts, Report};
 use work::Work;
 
 /// Most sequences that decode together.
@@ -40,7 +40,7 @@ const BATCH_MAX: usize = 4096;
 /// Most repetitions.
 const REPETITIONS_MAX: usize = 1000;
 
-/// Measure speed and memory of a model, beside the limits of the machine
+/// Measure speed and memory of a model, beside the limits of the machine or its GPU
 ///
 /// Token ids are random. Speeds are medians over the repetitions. Nothing else should run on the machine.
 #[derive(Debug, clap::Args)]
@@ -150,10 +150,16 @@ fn measure(name: &str, plan: Plan, run: &RunArgs, cx: &Cx, peer: Option<&Peer>) 
     bar.finish_and_clear();
     // Before the limits are measured, which takes memory that no model needs.
     let peak_rss_bytes = machine::peak_rss_bytes();
-    let limits = probe::limits(cx)?;
+    let placement = model.placement();
+    let device = cx
+        .gpu()
+        .filter(|_| placement.head() == Place::Device)
+        .map(|gpu| DeviceFacts { properties: gpu.properties().clone(), peak_bytes: gpu.reserved_bytes().1 });
+    let limits = Limits::measure(cx, placement)?;
 
     let parameters = model.config().num_parameters();
-    let ours = Ours { measured: &measured, generate: plan.generate, threads: cx.threads(), parameters };
+    let threads = device.is_none().then_some(cx.threads());
+    let ours = Ours { measured: &measured, generate: plan.generate, threads, parameters };
     let comparison = peer.map(|peer| peer.compare(ours));
     Ok(Report {
         model: ModelFacts {
@@ -169,6 +175,9 @@ fn measure(name: &str, plan: Plan, run: &RunArgs, cx: &Cx, peer: Option<&Peer>) 
         load_s,
         peak_rss_bytes,
         work: Work::of(&checkpoint, run.kv)?,
+        threads: cx.threads(),
+        simd: cx.simd(),
+        device,
         limits,
         comparison,
         plan,

@@ -1,6 +1,9 @@
 //! All that is known at the end of a run, for both forms of output.
 
-use tangelo_ops::probe::Limits;
+use anyhow::Result;
+use tangelo_model::Placement;
+use tangelo_ops::cuda::Properties;
+use tangelo_ops::{Cx, Simd, probe};
 
 use super::compare::Comparison;
 use super::measure::{Decode, Measured, Plan, Prefill};
@@ -27,7 +30,13 @@ pub struct Report {
     pub peak_rss_bytes: Option<u64>,
     /// What the model has to do.
     pub work: Work,
-    /// What the machine can do.
+    /// Threads on the host.
+    pub threads: usize,
+    /// Instruction set on the host.
+    pub simd: Simd,
+    /// The device that the model or a part of it is on.
+    pub device: Option<DeviceFacts>,
+    /// What limits the speed.
     pub limits: Limits,
     /// Beside llama.cpp, if asked for.
     pub comparison: Option<Comparison>,
@@ -44,6 +53,50 @@ pub struct ModelFacts {
     pub file_bytes: u64,
     /// Type, tensors, bytes; the largest share first.
     pub types: Vec<(String, usize, u64)>,
+}
+
+/// The device and what it gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// What it says of itself.
+    pub properties: Properties,
+    /// Most bytes of its memory in buffers until the end of the measurements.
+    pub peak_bytes: u64,
+}
+
+/// What can be done per second where the model is; `None` where that is not measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Bytes read from memory.
+    pub read_bytes_per_s: Option<f64>,
+    /// Operations on 8-bit integers.
+    pub int8_ops_per_s: Option<f64>,
+    /// Operations on f32.
+    pub f32_flops_per_s: Option<f64>,
+}
+
+impl Limits {
+    /// Measures the machine, or the device that the whole model is on. A model in two places has no limit of its own.
+    ///
+    /// # Errors
+    /// If there is no memory for it or the device fails.
+    pub fn measure(cx: &Cx, placement: Placement) -> Result<Limits> {
+        match (cx.gpu(), placement.first_on_device) {
+            (Some(gpu), Some(0)) => {
+                let read_bytes_per_s = probe::device_read_bytes_per_s(gpu)?;
+                Ok(Limits { read_bytes_per_s, ..Limits::default() })
+            }
+            (Some(_), Some(_)) => Ok(Limits::default()),
+            _ => {
+                let limits = probe::limits(cx)?;
+                Ok(Limits {
+                    read_bytes_per_s: Some(limits.read_bytes_per_s),
+                    int8_ops_per_s: Some(limits.int8_ops_per_s),
+                    f32_flops_per_s: Some(limits.f32_flops_per_s),
+                })
+            }
+        }
+    }
 }
 
 impl Report {
@@ -63,13 +116,14 @@ impl Report {
     }
 
     /// Part of the int8 rate that a prefill comes to.
-    pub fn fraction_of_int8(&self, prefill: &Prefill) -> f64 {
-        self.ops_per_s(prefill) / self.limits.int8_ops_per_s
+    pub fn fraction_of_int8(&self, prefill: &Prefill) -> Option<f64> {
+        self.limits.int8_ops_per_s.map(|limit| self.ops_per_s(prefill) / limit)
     }
 
     /// Part of the f32 rate that a prefill comes to; `None` if most weights are quantised.
     pub fn fraction_of_f32(&self, prefill: &Prefill) -> Option<f64> {
-        self.work.is_float().then(|| self.ops_per_s(prefill) / self.limits.f32_flops_per_s)
+        let limit = self.limits.f32_flops_per_s.filter(|_| self.work.is_float());
+        limit.map(|limit| self.ops_per_s(prefill) / limit)
     }
 
     /// Bytes that one step moves on average: step s of n attends to the positions before it and its own.
@@ -79,9 +133,9 @@ impl Report {
     }
 
     /// Part of the read bandwidth that decoding comes to.
-    pub fn fraction_of_bandwidth(&self, decode: &Decode) -> f64 {
+    pub fn fraction_of_bandwidth(&self, decode: &Decode) -> Option<f64> {
         let steps_per_s = decode.tokens_per_s.median / decode.batch as f64;
-        self.step_bytes(decode) * steps_per_s / self.limits.read_bytes_per_s
+        self.limits.read_bytes_per_s.map(|limit| self.step_bytes(decode) * steps_per_s / limit)
     }
 }
 
@@ -90,7 +144,6 @@ pub(super) mod tests {
     use std::path::Path;
 
     use tangelo_formats::Checkpoint;
-    use tangelo_ops::Simd;
     use tangelo_ops::attention::KvType;
 
     use super::*;
@@ -135,12 +188,13 @@ pub(super) mod tests {
             load_s: 0.25,
             peak_rss_bytes: Some(64 << 20),
             work: Work::of(&checkpoint, KvType::F32).expect("its types can be read"),
+            threads: 2,
+            simd: Simd::Reference,
+            device: None,
             limits: Limits {
-                read_bytes_per_s: 4e10,
-                int8_ops_per_s: 8e11,
-                f32_flops_per_s: 2e11,
-                threads: 2,
-                simd: Simd::Reference,
+                read_bytes_per_s: Some(4e10),
+                int8_ops_per_s: Some(8e11),
+                f32_flops_per_s: Some(2e11),
             },
             comparison: None,
         }
@@ -152,12 +206,12 @@ pub(super) mod tests {
         assert_eq!((report.ttft_ms(), report.ttft_with_load_ms()), (Some(512.0), Some(1000.0)));
         let prefill = &report.measured.prefill[0];
         let ops = report.work.prefill_ops(512) * 1000.0;
-        assert_eq!(report.fraction_of_int8(prefill), ops / 8e11);
+        assert_eq!(report.fraction_of_int8(prefill), Some(ops / 8e11));
         assert_eq!(report.fraction_of_f32(prefill), Some(ops / 2e11));
         let batch = &report.measured.decode[1];
         // 1024 positions before the first of 65 steps, 33 more on average.
         assert_eq!(report.step_bytes(batch), report.work.step_bytes(8, 1057.0));
         let fraction = report.work.step_bytes(8, 1057.0) * 50.0 / 4e10;
-        assert!((report.fraction_of_bandwidth(batch) - fraction).abs() < 1e-12);
+        assert!(report.fraction_of_bandwidth(batch).is_some_and(|got| (got - fraction).abs() < 1e-12));
     }
 }

@@ -1,7 +1,7 @@
 //! The record as a page for people.
 
 use super::compare::{Comparison, Test};
-use super::report::Report;
+use super::report::{DeviceFacts, Report};
 use crate::page::{Page, count, grouped, size};
 
 /// The whole page.
@@ -38,6 +38,9 @@ fn facts(page: &mut Page, report: &Report) {
         page.line("", &format!("{} with loading, the first time", seconds(cold)));
     }
     page.line("memory, at most", &report.peak_rss_bytes.map_or_else(|| "not known".into(), size));
+    if let Some(device) = &report.device {
+        page.line("", &format!("{} on the device", size(device.peak_bytes)));
+    }
     let work = &report.work;
     page.line("read per token", &format!("{} of weights", size(work.weight_bytes(1) as u64)));
     page.line("", &format!("{} of state, read and written", size(work.state_bytes)));
@@ -48,15 +51,24 @@ fn limits(page: &mut Page, report: &Report) {
     let limits = &report.limits;
     page.section("Limits of the machine");
     let cpu = report.cpu.as_deref().unwrap_or("processor without a name");
-    page.line("processor", &format!("{cpu}, {}, {}", count(limits.threads, "thread"), limits.simd));
-    page.line("memory", &format!("{:>9.1} GB/s read", limits.read_bytes_per_s / 1e9));
-    page.line("int8", &format!("{:>9.1} GOP/s", limits.int8_ops_per_s / 1e9));
-    page.line("f32", &format!("{:>9.1} GFLOP/s", limits.f32_flops_per_s / 1e9));
+    page.line("processor", &format!("{cpu}, {}, {}", count(report.threads, "thread"), report.simd));
+    if let Some(DeviceFacts { properties, .. }) = &report.device {
+        let (major, minor) = properties.capability;
+        page.line("device", &format!("{}, compute capability {major}.{minor}", properties.name));
+    }
+    let mut limit = |label, rate: Option<f64>, unit| {
+        if let Some(rate) = rate {
+            page.line(label, &format!("{:>9.1} {unit}", rate / 1e9));
+        }
+    };
+    limit("memory", limits.read_bytes_per_s, "GB/s read");
+    limit("int8", limits.int8_ops_per_s, "GOP/s");
+    limit("f32", limits.f32_flops_per_s, "GFLOP/s");
 }
 
 fn prefill(page: &mut Page, report: &Report) {
     page.section("Prefill, tokens/s");
-    let is_float = report.work.is_float();
+    let is_float = report.work.is_float() && report.limits.f32_flops_per_s.is_some();
     let mut head = row(["median", "min", "max", "of int8"]);
     head.push_str(if is_float { "     of f32" } else { "" });
     page.line(&format!("{:>16}", "prompt"), &head);
@@ -64,8 +76,8 @@ fn prefill(page: &mut Page, report: &Report) {
         let speeds = [p.tokens_per_s.median, p.tokens_per_s.min, p.tokens_per_s.max].map(speed);
         let [median, min, max] = &speeds;
         let mut line = row([median, min, max, &percent(report.fraction_of_int8(p))]);
-        if let Some(fraction) = report.fraction_of_f32(p) {
-            line.push_str(&format!("{:>11}", percent(fraction)));
+        if is_float {
+            line.push_str(&format!("{:>11}", percent(report.fraction_of_f32(p))));
         }
         page.line(&format!("{:>16}", grouped(p.tokens as u64)), &line);
     }
@@ -120,8 +132,8 @@ fn speed(tokens_per_s: f64) -> String {
     if tokens_per_s < 100.0 { format!("{tokens_per_s:.2}") } else { format!("{tokens_per_s:.1}") }
 }
 
-fn percent(fraction: f64) -> String {
-    format!("{:.1} %", fraction * 100.0)
+fn percent(fraction: Option<f64>) -> String {
+    fraction.map_or_else(|| "-".into(), |fraction| format!("{:.1} %", fraction * 100.0))
 }
 
 /// A time in the unit that suits it.
@@ -133,7 +145,9 @@ fn seconds(ms: f64) -> String {
 mod tests {
     use super::*;
     use crate::commands::bench::compare::Ratio;
+    use crate::commands::bench::report::Limits;
     use crate::commands::bench::report::tests::report;
+    use tangelo_ops::cuda::Properties;
 
     const PAGE: &str = "\
 tiny
@@ -196,6 +210,32 @@ Beside llama.cpp
         assert!(page.contains("not known") && page.contains("processor without a name"), "{page}");
         for absent in ["Prefill", "Decode", "Beside", "first token"] {
             assert!(!page.contains(absent), "{page}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_named_with_its_own_limit() {
+        let mut report = report();
+        report.device = Some(DeviceFacts {
+            properties: Properties {
+                ordinal: 0,
+                name: "Example GPU".into(),
+                capability: (8, 6),
+                driver: 12_060,
+                multiprocessors: 4,
+                total_bytes: 8 << 30,
+                is_integrated: false,
+            },
+            peak_bytes: 3 << 30,
+        });
+        report.limits = Limits { read_bytes_per_s: Some(1e12), ..Limits::default() };
+        let page = page(&report);
+        for line in [
+            "  memory, at most   64.00 MiB\n                    3.00 GiB on the device\n",
+            "  device            Example GPU, compute capability 8.6\n  memory               1000.0 GB/s read\n\n",
+            "               512       1000.0      500.0     2000.0          -\n",
+        ] {
+            assert!(page.contains(line), "{page}");
         }
     }
 

@@ -11,6 +11,7 @@ use tangelo_formats::{Checkpoint, TokenizerSource};
 use tangelo_model::State;
 use tangelo_ops::attention::KvType;
 
+use super::offload::Offload;
 use crate::commands::synth::mixture_of_file_type;
 use crate::model;
 
@@ -26,6 +27,8 @@ pub struct Facts {
     pub parameters: Parameters,
     pub memory: Memory,
     pub files: Option<Files>,
+    /// What goes to a device, if that is asked for.
+    pub offload: Option<Offload>,
 }
 
 /// Numbers of parameters.
@@ -100,6 +103,7 @@ impl Facts {
             memory: Memory::of(&config),
             config,
             files: None,
+            offload: None,
         }
     }
 

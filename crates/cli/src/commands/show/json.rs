@@ -2,12 +2,16 @@
 
 use serde_json::{Value, json};
 use tangelo_formats::config::{BlockKind, Config};
+use tangelo_model::Bytes;
+use tangelo_ops::Place;
+use tangelo_ops::cuda::Properties;
 
 use super::facts::{Facts, Files, TokenizerFacts, layers_of};
+use super::offload::Offload;
 
 /// All facts; `null` where nothing is known.
 pub fn document(facts: &Facts) -> Value {
-    let Facts { model, config, parameters, memory, files } = facts;
+    let Facts { model, config, parameters, memory, files, offload } = facts;
     let contexts: Vec<Value> =
         memory.contexts.iter().map(|(tokens, bytes)| json!({ "tokens": tokens, "bytes": bytes })).collect();
     let mut document = json!({
@@ -40,7 +44,37 @@ pub fn document(facts: &Facts) -> Value {
     for (key, value) in files.as_ref().map(of_files).unwrap_or_default() {
         document[key] = value;
     }
+    if let Some(offload) = offload {
+        document["device"] = on_device(offload);
+    }
     document
+}
+
+fn on_device(offload: &Offload) -> Value {
+    let bytes = |bytes: &Bytes| {
+        json!({
+            "weights": bytes.weights, "state": bytes.state, "activations": bytes.scratch, "total": bytes.total(),
+        })
+    };
+    let device = offload.device.as_ref();
+    json!({
+        "name": device.map(|(device, _)| &device.name),
+        "capability": device.map(|(Properties { capability: (major, minor), .. }, _)| format!("{major}.{minor}")),
+        "total_bytes": device.map(|(device, _)| device.total_bytes),
+        "free_bytes": device.map(|(_, free)| free),
+        "context": offload.context,
+        "chunk": offload.chunk,
+        "kv": offload.kv.name(),
+        "bytes": bytes(&offload.whole),
+        "fit": offload.fit.as_ref().map(|fit| json!({
+            "usable_bytes": fit.budget,
+            "layers": fit.layers,
+            "layers_in_all": fit.layers_in_all,
+            "head": fit.placement.first_on_device.is_some(),
+            "embeddings": fit.placement.embeddings == Place::Device,
+            "bytes": bytes(&fit.bytes),
+        })),
+    })
 }
 
 fn sizes(config: &Config) -> Value {

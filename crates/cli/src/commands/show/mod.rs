@@ -1,18 +1,21 @@
-//! `tangelo show`: what a model is made of and what it costs to keep, from its files or from its sizes alone.
+//! `tangelo show`: what a model is made of and what it costs to keep, from its files or from its sizes alone, and what of
+//! it goes to a device.
 
 pub(super) mod facts;
 mod json;
+mod offload;
 mod text;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tangelo_formats::Checkpoint;
 use tangelo_formats::config::shapes;
 
 use crate::{hub, model};
 use facts::Facts;
+use offload::OffloadArgs;
 
 /// Names under which a folder holds weights, besides GGUF files.
 const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
@@ -29,15 +32,17 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    offload: OffloadArgs,
 }
 
 /// Prints the facts.
 ///
 /// # Errors
-/// If the model cannot be opened.
+/// If the model cannot be opened, or a GPU is asked for by name and cannot be used.
 pub fn run(args: Args) -> Result<()> {
     let facts = match (&args.model, &args.shape) {
-        (Some(model), _) => facts_of(model)?,
+        (Some(model), _) => facts_of(model, args.offload)?,
         (None, Some(shape)) => Facts::of_config(shape, shapes::named(shape).context("the shape is unknown")?),
         (None, None) => return Err(crate::args::usage("give a model or --shape")),
     };
@@ -50,12 +55,14 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn facts_of(model: &str) -> Result<Facts> {
+fn facts_of(model: &str, offload: OffloadArgs) -> Result<Facts> {
     let path = hub::resolve(model)?;
-    match config_alone(&path)? {
-        Some(config) => Ok(Facts::of_config(model, model::read_config(&config)?)),
-        None => Facts::of_checkpoint(model, &Checkpoint::open(&path)?),
+    if let Some(config) = config_alone(&path)? {
+        ensure!(!offload.is_asked(), "{model} has no weights: --device needs to know how they are stored");
+        return Ok(Facts::of_config(model, model::read_config(&config)?));
     }
+    let checkpoint = Checkpoint::open(&path)?;
+    Ok(Facts { offload: offload.of(&checkpoint)?, ..Facts::of_checkpoint(model, &checkpoint)? })
 }
 
 /// The `config.json` that is all there is: given itself, or in a folder without anything that is opened as weights.

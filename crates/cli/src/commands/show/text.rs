@@ -3,6 +3,7 @@
 use tangelo_formats::config::{BlockKind, Config};
 
 use super::facts::{Facts, Files, Memory, Parameters, TokenizerFacts, layers_of};
+use super::offload::Offload;
 use crate::page::{Page, count, grouped, plural, size};
 
 /// Layers in a row of the map.
@@ -39,6 +40,9 @@ pub fn page(facts: &Facts) -> String {
         weights(&mut page, files);
     }
     memory(&mut page, &facts.memory, facts.files.as_ref());
+    if let Some(offload) = &facts.offload {
+        on_device(&mut page, offload);
+    }
     if let Some(files) = &facts.files {
         tokenizer(&mut page, files, config);
     }
@@ -157,6 +161,35 @@ fn memory(page: &mut Page, memory: &Memory, files: Option<&Files>) {
             if i + 1 == memory.contexts.len() { "in one sequence, the longest" } else { "in one sequence" };
         let label = format!("{:>9} tokens", grouped(*tokens as u64));
         page.line(&label, format!("{:>11}  {note}", size(*bytes)).trim_end());
+    }
+}
+
+fn on_device(page: &mut Page, offload: &Offload) {
+    page.section("On a device");
+    let bytes = |page: &mut Page, label: &str, bytes: u64, note: &str| {
+        page.line(label, format!("{:>11}  {note}", size(bytes)).trim_end());
+    };
+    match &offload.device {
+        None => page.line("device", "none was looked for or found"),
+        Some((device, free)) => {
+            let (major, minor) = device.capability;
+            page.line("device", &format!("{}, compute capability {major}.{minor}", device.name));
+            bytes(page, "free", *free, &format!("of {}", size(device.total_bytes)));
+        }
+    }
+    let (context, chunk) = (grouped(offload.context as u64), grouped(offload.chunk as u64));
+    bytes(page, "weights", offload.whole.weights, "");
+    bytes(
+        page,
+        "state",
+        offload.whole.state,
+        &format!("for {context} tokens, keys and values in {}", offload.kv),
+    );
+    bytes(page, "activations", offload.whole.scratch, &format!("for {chunk} tokens at a time"));
+    bytes(page, "total", offload.whole.total(), "for the whole model");
+    if let Some(fit) = &offload.fit {
+        bytes(page, "may be used", fit.budget, "");
+        bytes(page, "goes there", fit.bytes.total(), &fit.words());
     }
 }
 

@@ -27,8 +27,15 @@ pub fn arg(path: &Path) -> &str {
 
 /// Runs the program with something on its standard input.
 pub fn output(args: &[&str], input: &[u8]) -> Output {
+    output_in(&[], args, input)
+}
+
+/// As [`output`], with variables in its environment. It computes on the processor unless they or the arguments say
+/// otherwise, whatever the machine has.
+pub fn output_in(environment: &[(&str, &str)], args: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tangelo"));
-    command.args(args).env_remove("TANGELO_SIMD");
+    command.args(args).env_remove("TANGELO_SIMD").env("TANGELO_DEVICE", "cpu");
+    command.envs(environment.iter().copied());
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -58,7 +65,13 @@ pub fn run_with_input(args: &[&str], input: &[u8]) -> String {
 /// Checks that the program refuses with this status, and one sentence that holds `expected`.
 #[track_caller]
 pub fn refused(args: &[&str], status: i32, expected: &str) {
-    let output = output(args, b"");
+    refused_in(&[], args, status, expected);
+}
+
+/// As [`refused`], with variables in its environment.
+#[track_caller]
+pub fn refused_in(environment: &[(&str, &str)], args: &[&str], status: i32, expected: &str) {
+    let output = output_in(environment, args, b"");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{args:?}: {errors}");
     assert!(errors.starts_with("error: ") && errors.contains(expected), "{args:?}: {errors}");
