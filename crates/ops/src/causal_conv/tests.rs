@@ -1,8 +1,8 @@
 //! Every implementation against the reference, cut at every place.
 
 use super::*;
-use crate::device::Mat;
-use crate::testing::{Rng, assert_same_bits, on_every_simd};
+use crate::device::{Mat, Place};
+use crate::testing::{Rng, assert_same_bits, on_every_simd, on_gpu};
 
 /// The definition over a whole sequence with zeros before it.
 fn whole(x: &Mat, conv: &Conv) -> Vec<f32> {
@@ -69,4 +69,31 @@ fn reference_is_the_formula() {
     let s =
         (0..3).map(|j| f64::from(x[j]) * f64::from(conv.weight[j])).sum::<f64>() + f64::from(conv.bias[0]);
     assert!((f64::from(y[0]) - s / (1.0 + (-s).exp())).abs() < 1e-6);
+}
+
+#[test]
+fn a_device_equals_the_host() {
+    on_gpu(|cx, rng| {
+        let rows = [0..1, 1..3, 3..3, 3..7, 7..47, 47..64];
+        for (c, k) in [(1, 4), (300, 1), (300, 2), (257, 3), (300, 4), (20, 5), (20, 30)] {
+            let conv = Conv { weight: rng.uniform(k * c, 1.0).into(), bias: rng.uniform(c, 0.5).into() };
+            let x = Mat::from_vec(64, c + 3, rng.uniform(64 * (c + 3), 2.0));
+            let mut states: Vec<Vector> = rows.iter().map(|_| rng.uniform((k - 1) * c, 2.0).into()).collect();
+            let mut on_device: Vec<Vector> =
+                states.iter().map(|state| cx.vector_to(Place::Device, state.clone())).collect();
+            let (mut want, mut got) = (cx.mat(64, c), cx.mat_at(Place::Device, 64, c));
+            let batch = rows.iter().cloned().zip(&mut states);
+            causal_conv_silu(cx, x.view().slice_cols(1..c + 1), &conv, batch, &mut want);
+            let [weight, bias] = [conv.weight, conv.bias].map(|part| cx.vector_to(Place::Device, part));
+            let x = cx.mat_to(Place::Device, x);
+            let batch = rows.iter().cloned().zip(&mut on_device);
+            let conv = Conv { weight, bias };
+            causal_conv_silu(cx, x.view().slice_cols(1..c + 1), &conv, batch, &mut got);
+            let what = format!("c {c} k {k}");
+            assert_same_bits(cx.mat_to(Place::Host, got).data(), want.data(), &what);
+            for ((state, got), rows) in states.iter().zip(&on_device).zip(&rows) {
+                assert_same_bits(&got.to_vec(), state, &format!("state of {rows:?}, {what}"));
+            }
+        }
+    });
 }

@@ -1,7 +1,8 @@
 //! Every implementation against the reference, and the reference against f64.
 
 use super::*;
-use crate::testing::{Rng, assert_same_bits, on_every_simd};
+use crate::device::Place;
+use crate::testing::{Rng, assert_same_bits, on_every_simd, on_gpu};
 
 #[test]
 fn implementations_equal_the_reference() {
@@ -34,4 +35,24 @@ fn reference_is_the_formula() {
         let want = u(i) / (mean + 1e-5).sqrt() * f64::from(w[i]);
         assert!((f64::from(got[i]) - want).abs() <= 2e-6 * want.abs().max(1.0), "{i}: {} {want}", got[i]);
     }
+}
+
+#[test]
+fn a_device_equals_the_host() {
+    on_gpu(|cx, rng| {
+        for (width, groups) in [(1, 3), (15, 2), (16, 3), (33, 3), (960, 4), (2049, 2), (5000, 1)] {
+            let i = width * groups;
+            let mut wide = || Mat::from_vec(2, i + 3, rng.uniform(2 * (i + 3), 9.0));
+            let (y, z) = (wide(), wide());
+            let w = Vector::from(rng.uniform(i, 1.0));
+            let run = |y: &Mat, z: &Mat, w: &Vector| {
+                let (y, z) = (y.view().slice_cols(2..i + 2), z.view().slice_cols(1..i + 1));
+                cx.mat_to(Place::Host, rms_norm_gated(cx, y, z, w, groups, 1e-5))
+            };
+            let want = run(&y, &z, &w);
+            let [y, z] = [y, z].map(|mat| cx.mat_to(Place::Device, mat));
+            let got = run(&y, &z, &cx.vector_to(Place::Device, w));
+            assert_same_bits(got.data(), want.data(), &format!("width {width} groups {groups}"));
+        }
+    });
 }

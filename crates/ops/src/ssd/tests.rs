@@ -1,9 +1,9 @@
 //! Every implementation against the reference level, cut at every place, and the reference against f64.
 
 use super::*;
-use crate::device::Mat;
+use crate::device::{Mat, Place};
 use crate::dispatch::Simd;
-use crate::testing::{Rng, assert_same_bits, on_every_simd};
+use crate::testing::{Rng, assert_same_bits, on_every_simd, on_gpu};
 
 struct Case {
     ssd: Ssd,
@@ -107,4 +107,46 @@ fn reference_is_the_recurrence() {
         }
     }
     assert!(state.iter().zip(&s).all(|(a, b)| (wide(*a) - b).abs() < 1e-5));
+}
+
+impl Case {
+    fn into_device(self, cx: &Cx) -> Case {
+        let [A, D, dt_bias] =
+            [self.ssd.A, self.ssd.D, self.ssd.dt_bias].map(|part| cx.vector_to(Place::Device, part));
+        let [x, dt, b, c] = [self.x, self.dt, self.b, self.c].map(|mat| cx.mat_to(Place::Device, mat));
+        Case { ssd: Ssd { A, D, dt_bias, ..self.ssd }, x, dt, b, c, n: self.n }
+    }
+
+    /// As `run`, with ragged batches instead of a cut.
+    fn run_batches(&self, cx: &Cx, place: Place, batches: &[&[Range<usize>]]) -> (Vec<f32>, Vec<Vector>) {
+        let (l, inner) = (self.x.rows(), self.x.cols());
+        let zeros = || cx.vector_to(place, Vector::from(vec![0.0; inner * self.n]));
+        let mut states: Vec<Vector> = batches[0].iter().map(|_| zeros()).collect();
+        let mut y = cx.mat_at(place, l, inner);
+        for batch in batches {
+            ssd(cx, &self.ssd, self.input(), batch.iter().cloned().zip(&mut states), &mut y);
+        }
+        (cx.mat_to(Place::Host, y).data().to_vec(), states)
+    }
+}
+
+#[test]
+fn a_device_equals_the_host() {
+    on_gpu(|cx, rng| {
+        // Tokens of three sequences in two calls: cuts within a tile, at one, and of nothing.
+        let batches: [&[Range<usize>]; 2] = [&[0..1, 1..18, 18..18], &[34..50, 50..51, 18..34]];
+        let any = [1, 15, 16, 24, 33, 64, 128, 256].map(|n| (6, 3, 3, n));
+        // Groups of several slices, of a slice that is not full, of several heads in a slice; heads over two slices.
+        let in_registers = [(4, 40, 2, 128), (3, 80, 1, 64), (6, 8, 3, 128), (2, 72, 1, 256), (2, 4, 1, 256)];
+        for (h, p, groups, n) in any.into_iter().chain(in_registers) {
+            let case = Case::new(rng, 51, h, p, groups, n);
+            let (y, states) = case.run_batches(cx, Place::Host, &batches);
+            let (got_y, got_states) = case.into_device(cx).run_batches(cx, Place::Device, &batches);
+            let what = format!("h {h} p {p} g {groups} n {n}");
+            assert_same_bits(&got_y, &y, &format!("y, {what}"));
+            for (got, state) in got_states.iter().zip(&states) {
+                assert_same_bits(&got.to_vec(), state, &format!("state, {what}"));
+            }
+        }
+    });
 }
