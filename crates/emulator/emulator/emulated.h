@@ -161,6 +161,13 @@ DEVICE i32 dot4_s8s8(u32 a, u32 b, i32 c) {
     return static_cast<i32>(sum);
 }
 
+DEVICE u32 pick_bytes(u32 low, u32 high, u32 selector) {
+    const u64 bytes = low | static_cast<u64>(high) << 32;
+    u32 picked = 0;
+    for (u32 i = 0; i < 4; i++) picked |= static_cast<u32>(bytes >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+    return picked;
+}
+
 DEVICE void mma_u8s8_k32(i32 (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     emulated::Fragments brought{c, a, b};
     emulated::meet(emulated::multiply_u8s8_k32, &brought);
@@ -189,13 +196,13 @@ template <class T> DEVICE T load_once(const T* p) {
     return *p;
 }
 
-// Finite numbers and infinities; `device.cuh` deals with NaN.
 DEVICE f32 convert_half(u16 bits) {
     const u32 sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
-    if (magnitude == 0x7c00u) return as_f32(sign | 0x7f800000u);
+    if (magnitude >= 0x7c00u) return as_f32(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
     // The exponent's bias differs by 112; the product is exact and normalises what was subnormal.
     return as_f32(sign | as_u32(as_f32(magnitude << 13) * 0x1p112f));
 }
+// Not of NaN, which `device.cuh` deals with.
 DEVICE u16 convert_to_half(f32 x) {
     const u32 bits = as_u32(x), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
     u32 half = 0x7c00;

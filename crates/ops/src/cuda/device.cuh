@@ -76,6 +76,14 @@ DEVICE i32 dot4_s8s8(u32 a, u32 b, i32 c) {
     return d;
 }
 
+// Four of the eight bytes of `low` and `high` (numbered 0 to 7, lowest first): byte i of the result is the one that nibble i
+// of the selector names. The highest bit of those nibbles must be clear; the upper half of the selector does not matter.
+DEVICE u32 pick_bytes(u32 low, u32 high, u32 selector) {
+    u32 d;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(low), "r"(high), "r"(selector));
+    return d;
+}
+
 // c += A·B on tensor cores, A of 16 rows, B of 8 columns. Lane 4g + t holds of A rows g (even registers) and g + 8 (odd
 // ones), of B column g, of c[0], c[1] row g, columns 2t, 2t + 1 and of c[2], c[3] the same of row g + 8. A register of A
 // or B holds consecutive k, lowest bits first, starting at 4t for bytes and 2t for bf16; the second half of k, if
@@ -138,7 +146,7 @@ template <class T> DEVICE T load_once(const T* p) {
     return value;
 }
 
-// Conversions of numbers; what they make of NaN is the compiler's choice and put right below.
+// Conversions with a NaN of any payload for NaN; with the payload that `tangelo_core::float` has they are below.
 DEVICE f32 convert_half(u16 bits) {
     f32 x;
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));

@@ -1,32 +1,35 @@
 //! On a device: which kernel for how many tokens, and its grid.
 
 use super::Packed;
-use crate::cuda::{Arg, Grid};
+use crate::cuda::{Arg, Buffer, Grid, launch};
 use crate::device::{DeviceView, Mat, Vector};
-use crate::quantise_rows::cuda::quantise_rows;
+use crate::lanes::LANES;
+use crate::quant::{self, Format};
+use crate::quantise_rows::BLOCK;
+use crate::quantise_rows::cuda::{BLOCK_BYTES, FEW, quantise_rows};
 use tangelo_core::DType;
 
-/// The kernels of a block format, for one token and for tiles of 8, 32 and 128.
+/// The kernels of a block format (kernel.cu): for one token, for up to eight, and in low and high tiles.
 struct Kernels {
     one: &'static str,
-    tiles: [&'static str; 3],
+    eight: &'static str,
+    low: &'static str,
+    high: &'static str,
 }
 
 macro_rules! kernels {
     ($name:literal) => {
         Kernels {
             one: concat!("matmul_one_", $name),
-            tiles: [concat!("matmul_8_", $name), concat!("matmul_32_", $name), concat!("matmul_128_", $name)],
+            eight: concat!("matmul_eight_", $name),
+            low: concat!("matmul_low_", $name),
+            high: concat!("matmul_high_", $name),
         }
     };
 }
 
-/// Outputs per block of threads and tokens per tile, as in kernel.cu.
-const ROWS_OF_ONE: usize = 32;
-const TILES: [(usize, usize); 3] = [(128, 8), (128, 32), (128, 128)];
-
-fn kernels(dtype: DType) -> Option<Kernels> {
-    Some(match dtype {
+fn kernels(dtype: DType) -> Kernels {
+    match dtype {
         DType::Q8_0 => kernels!("q8_0"),
         DType::Q4_0 => kernels!("q4_0"),
         DType::Q4_1 => kernels!("q4_1"),
@@ -38,37 +41,67 @@ fn kernels(dtype: DType) -> Option<Kernels> {
         DType::Q5K => kernels!("q5_k"),
         DType::Q6K => kernels!("q6_k"),
         DType::IQ4NL => kernels!("iq4_nl"),
-        _ => return None,
-    })
+        DType::F32 | DType::F16 | DType::BF16 | DType::F8E4M3 => unreachable!("{dtype} has no blocks"),
+    }
 }
+
+/// Threads, outputs and tokens of a low and of a high tile (tile.cuh).
+const LOW: (u32, usize, usize) = (128, 32, 64);
+const HIGH: (u32, usize, usize) = (256, 128, 128);
+/// Threads of the kernels for few tokens (few.cuh).
+const FEW_THREADS: u32 = 288;
 
 /// [`super::matmul`] of a matrix of `tokens` rows on a device.
 pub(super) fn matmul(x: DeviceView<'_>, tokens: usize, w: &Packed, bias: Option<&Vector>) -> Mat {
-    let Some(kernels) = kernels(w.dtype()) else { return super::cuda_dense::matmul(x, tokens, w, bias) };
-    let (rows, cols) = (w.rows(), w.cols());
-    let out = Mat::on_device(x.gpu, tokens, rows);
-    let activations = quantise_rows(x, tokens, cols);
-    let (kernel, grid) = if tokens == 1 {
-        (kernels.one, Grid::new(rows.div_ceil(ROWS_OF_ONE), 288))
-    } else {
-        let tile = TILES.iter().position(|(_, n)| tokens <= *n).unwrap_or(TILES.len() - 1);
-        let (high, wide) = TILES[tile];
-        (kernels.tiles[tile], Grid::of([tokens.div_ceil(wide), rows.div_ceil(high), 1], 256))
+    let Some(format) = quant::format(w.dtype()) else {
+        return super::cuda_dense::matmul(x, tokens, w, bias);
     };
-    let bias = bias.map_or(Arg::U64(0), Arg::from);
-    x.gpu.launch(
-        kernel,
-        grid,
-        &[
-            w.buffer().expect("what is multiplied lies with what it is multiplied by").into(),
-            rows.into(),
-            cols.into(),
-            (&activations.codes).into(),
-            (&activations.records).into(),
-            tokens.into(),
-            bias,
-            (&out).into(),
-        ],
-    );
-    out
+    let y = Mat::on_device(x.gpu, tokens, w.rows());
+    if tokens == 0 {
+        return y;
+    }
+    let (kernel, grid) = choose(format, tokens, w, x.gpu.properties().multiprocessors as usize);
+    let rounded = quantise_rows(x, tokens, w.cols());
+    let weight = w.buffer().expect("what is multiplied lies with what it is multiplied by");
+    let output = output(&y, w, bias);
+    let units = w.cols() / BLOCK;
+    launch!(x.gpu, kernel, grid, weight, &rounded.buffer, rounded.padded, units, Arg::Words(&output));
+    y
+}
+
+/// The kernel for so many tokens, and its grid.
+fn choose(format: &Format, tokens: usize, w: &Packed, multiprocessors: usize) -> (&'static str, Grid) {
+    let kernels = kernels(format.dtype);
+    let few = |n| Grid::new(w.panels(), FEW_THREADS).with_shared(shared_of_few(format, n));
+    let tiles = |(threads, high, wide): (u32, usize, usize)| {
+        Grid::of([tokens.div_ceil(wide), w.rows().div_ceil(high), 1], threads)
+    };
+    // A high tile takes half as many instructions per product as a low one, once there are enough for all.
+    let high = tiles(HIGH);
+    let is_full = high.blocks.iter().map(|n| *n as usize).product::<usize>() >= multiprocessors;
+    match tokens {
+        1 => (kernels.one, few(1)),
+        2..=FEW => (kernels.eight, few(FEW)),
+        _ if tokens <= LOW.2 || !is_full => (kernels.low, tiles(LOW)),
+        _ => (kernels.high, high),
+    }
+}
+
+/// Bytes of shared memory of the kernels for `n` tokens: `Few` of few.cuh.
+fn shared_of_few(format: &Format, n: usize) -> usize {
+    let (units, stages, lanes, columns): (usize, usize, usize, usize) =
+        if n == 1 { (32, 3, 8, 1) } else { (8, 4, 32, 2) };
+    let weights = units * BLOCK / format.dtype.block_len() * LANES * format.dtype.block_bytes();
+    let groups = units * BLOCK / format.group;
+    let minima = if format.has_min { 2 + columns } else { 0 };
+    let terms = (4 * columns + minima).next_multiple_of(4) * size_of::<f32>();
+    stages * (weights + units * n * BLOCK_BYTES) + 2 * groups * lanes * terms
+}
+
+/// `Output` of output.cuh.
+fn output(y: &Mat, w: &Packed, bias: Option<&Vector>) -> [u64; 4] {
+    let address = |buffer: Option<&Buffer>| buffer.expect("operands are on the device").address();
+    let sizes = y.rows() as u64 | (y.cols() as u64) << 32;
+    let bias = bias.map_or(0, |bias| address(bias.buffer()));
+    [address(y.buffer()), bias, sizes, u64::from(w.scale().to_bits())]
 }

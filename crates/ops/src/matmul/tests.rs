@@ -101,26 +101,49 @@ fn more_tokens_than_a_tile_and_threads() {
     });
 }
 
+/// Rows of any bytes, but for scales that are numbers (0x3c3c is 1.06 in f16): every code that can occur, and sums that
+/// show the order they were made in.
+fn any_weights(rng: &mut Rng, format: &quant::Format, rows: usize, cols: usize) -> Vec<u8> {
+    let mut bytes = rng.bytes(rows * format.dtype.row_bytes(cols).expect("whole blocks"));
+    for block in bytes.chunks_exact_mut(format.dtype.block_bytes()) {
+        format.halves.iter().for_each(|at| block[*at + 1] = block[*at + 1] & 0x83 | 0x38);
+    }
+    bytes
+}
+
+/// Products of `w` on the host and on the device with columns of a wider matrix have the same bits.
+fn device_equals_host(cx: &Cx, rng: &mut Rng, w: &Weight<'_>, tokens: &[usize], change: impl Fn(&mut Mat)) {
+    let (rows, cols) = (w.rows(), w.cols());
+    let there = Packed::new(cx, w, Place::Device).expect("memory");
+    let here = packed(Ok(*w));
+    let bias = Vector::from(rng.uniform(rows, 1.0));
+    let bias_there = cx.vector_to(Place::Device, bias.clone());
+    for &tokens in tokens {
+        let mut x = Mat::from_vec(tokens, cols + 3, rng.uniform(tokens * (cols + 3), 2.0));
+        change(&mut x);
+        let want = matmul(cx, x.view().slice_cols(2..cols + 2), &here, Some(&bias));
+        let x = cx.mat_to(Place::Device, x);
+        let got = matmul(cx, x.view().slice_cols(2..cols + 2), &there, Some(&bias_there));
+        let what = format!("{} {rows} x {cols}, {tokens} tokens", w.dtype());
+        assert_same_bits(cx.mat_to(Place::Host, got).data(), want.data(), &what);
+    }
+}
+
 #[test]
 fn a_device_equals_the_host() {
     on_gpu(|cx, rng| {
-        for format in quant::FORMATS {
-            let dtype = format.dtype;
-            for (i, &cols) in widths(dtype).iter().enumerate() {
-                let rows = [1, 15, 16, 33, 130][i % 5];
-                let bytes = weights(rng, dtype, rows, cols);
-                let w = Weight::new(dtype, rows, cols, &bytes, 1.0).expect("sizes match");
-                let there = Packed::new(cx, &w, Place::Device).expect("memory");
-                let here = packed(Ok(w));
-                let bias = Vector::from(rng.uniform(rows, 1.0));
-                let bias_there = cx.vector_to(Place::Device, bias.clone());
-                for tokens in [0, 1, 2, 8, 9, 33, 140] {
-                    let x = Mat::from_vec(tokens, cols, rng.uniform(tokens * cols, 2.0));
-                    let want = matmul(cx, x.view(), &here, Some(&bias));
-                    let got = matmul(cx, cx.mat_to(Place::Device, x).view(), &there, Some(&bias_there));
-                    let what = format!("{dtype} {rows} x {cols}, {tokens} tokens");
-                    assert_same_bits(cx.mat_to(Place::Host, got).data(), want.data(), &what);
-                }
+        // One panel, several with a last one that is not full, more than a low and a high tile.
+        let rows = [5, 16, 17, 40, 130, 300];
+        // The kernels for one token, for up to eight, low and high tiles, and more than one of these.
+        let tokens = [[1, 0, 8, 9], [2, 33, 1, 70], [3, 64, 1, 130]];
+        for (i, format) in quant::FORMATS.iter().enumerate() {
+            let widths: &[usize] =
+                if format.dtype.block_len() == 32 { &[32, 96, 1120] } else { &[256, 512, 1280] };
+            for (j, &cols) in widths.iter().enumerate() {
+                let rows = rows[(i + 2 * j) % rows.len()];
+                let bytes = any_weights(rng, format, rows, cols);
+                let w = Weight::new(format.dtype, rows, cols, &bytes, 0.75).expect("sizes match");
+                device_equals_host(cx, rng, &w, &tokens[(i + j) % tokens.len()], |_| ());
             }
         }
     });

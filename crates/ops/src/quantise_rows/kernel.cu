@@ -1,16 +1,14 @@
-// Rounding activations to 8 bits per block of 32: see mod.rs. A warp per block, an element per lane. Rows of codes are as
-// long as those of x, their records (d, d · sum, sums of both halves) follow in a matrix of their own, 16 bytes per block.
+// Rounding activations to 8 bits per block of 32: see mod.rs. A warp per block, an element per lane.
+//
+// Made for the products of matmul/, which take a block of many tokens at a time: block 0 of every token, then block 1, ...,
+// with `padded` tokens of 32 bytes each, of which the last may be unwritten. In these 32 bytes the words of four codes are
+// interleaved (0, 4, 1, 5, 2, 6, 3, 7), so that one load gets words t and t + 4. After the codes of all blocks follow their
+// sums: per block a row of `padded` words each of d, d * sum, sum, and the sum of the first sixteen codes.
 
 #include "device.cuh"
 
-struct alignas(16) Record {
-    f32 d, d_sum;
-    i32 sum[2];
-};
-
-KERNEL(256, quantise_rows)(const f32* x, u32 stride, u32 rows, u32 cols, i8* codes, Record* records) {
-    const u32 blocks = cols / 32, lane = threadIdx.x % 32;
-    const u32 at = blockIdx.x * 8 + threadIdx.x / 32;
+KERNEL(256, quantise_rows)(const f32* x, u32 stride, u32 rows, u32 blocks, u32 padded, u8* out) {
+    const u32 lane = threadIdx.x % 32, at = blockIdx.x * 8 + threadIdx.x / 32;
     if (at >= rows * blocks) return;
     const u32 row = at / blocks, block = at % blocks;
     const f32 value = x[u64(row) * stride + block * 32 + lane];
@@ -23,9 +21,16 @@ KERNEL(256, quantise_rows)(const f32* x, u32 stride, u32 rows, u32 cols, i8* cod
     if (bits < TINY) d = 0, inverse = 0;
     if (bits >= INFINITE) d = as_f32(0x7fc00000u), inverse = 0;
     const i32 code = inverse == 0.0f ? 0 : i32(rintf(value * inverse));
-    i32 sum = code;
-    for (u32 step = 8; step; step /= 2) sum += shuffle_xor(sum, step);
-    const i32 first = shuffle(sum, 0), second = shuffle(sum, 16);
-    codes[u64(row) * cols + block * 32 + lane] = i8(code);
-    if (lane == 0) records[at] = Record{d, d * f32(first + second), {first, second}};
+    i32 half = code;
+    for (u32 step = 8; step; step /= 2) half += shuffle_xor(half, step);
+    const i32 sum = half + shuffle_xor(half, 16);
+
+    const u64 place = u64(block) * padded + row;
+    const u32 word = lane / 4;
+    out[place * 32 + 8 * (word % 4) + word / 4 * 4 + lane % 4] = static_cast<u8>(code);
+    if (lane == 0) {
+        u32* sums = reinterpret_cast<u32*>(out + u64(blocks) * padded * 32) + u64(block) * padded * 4 + row;
+        sums[0] = as_u32(d), sums[padded] = as_u32(d * f32(sum));
+        sums[2 * padded] = static_cast<u32>(sum), sums[3 * padded] = static_cast<u32>(half);
+    }
 }
