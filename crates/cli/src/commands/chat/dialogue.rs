@@ -16,9 +16,10 @@ use tangelo_chat::{
     Conversation, CutKind, Message, PromptTokens, Renderer, Role, StreamParser, ThinkingBudget, Tool,
     ToolCall, event,
 };
-use tangelo_engine::{KeptStates, SamplingParams, Sequence, available_bytes};
+use tangelo_engine::{KeptStates, SamplingParams, Sequence};
 use tangelo_formats::tokenizer::Tokenizer;
 
+use crate::model::bytes_for_state;
 use crate::session::{Answer, ChatArgs, Ending, Plan, SamplingArgs, Session, answer, to_answer};
 use crate::terminal::Screen;
 
@@ -106,7 +107,8 @@ impl<'s> Dialogue<'s> {
         sampling: &SamplingArgs,
         interrupt: Arc<AtomicBool>,
     ) -> Result<Dialogue<'s>> {
-        let budget_bytes = available_bytes().map_or(KEPT_BYTES_MAX, |n| (n / KEPT_SHARE).min(KEPT_BYTES_MAX));
+        let available = bytes_for_state(&session.cx, &session.model);
+        let budget_bytes = available.map_or(KEPT_BYTES_MAX, |n| (n / KEPT_SHARE).min(KEPT_BYTES_MAX));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
         let system = chat.system.iter().map(|text| Message::new(Role::System, text));
         let template = session.chat_template(chat)?;
