@@ -99,7 +99,7 @@ fn shared_of_few(format: &Format, n: usize) -> usize {
 }
 
 /// `Output` of output.cuh.
-fn output(y: &Mat, w: &Packed, bias: Option<&Vector>) -> [u64; 4] {
+pub(super) fn output(y: &Mat, w: &Packed, bias: Option<&Vector>) -> [u64; 4] {
     let address = |buffer: Option<&Buffer>| buffer.expect("operands are on the device").address();
     let sizes = y.rows() as u64 | (y.cols() as u64) << 32;
     let bias = bias.map_or(0, |bias| address(bias.buffer()));

@@ -1,6 +1,7 @@
 //! Plain floats on a device: F32 and F16 with the bits of the host (dense.cu), BF16 and F8 on tensor cores (dense_mma.cu).
 
 use super::Packed;
+use super::cuda::output;
 use super::packed::DEVICE_STEP;
 use crate::cuda::{Arg, Buffer, Grid, launch};
 use crate::device::{DeviceView, Mat, Vector};
@@ -32,14 +33,6 @@ pub(super) fn matmul(x: DeviceView<'_>, tokens: usize, w: &Packed, bias: Option<
         dtype => unreachable!("{dtype} has a block format"),
     }
     y
-}
-
-/// `Output` of dense.cuh.
-fn output(y: &Mat, w: &Packed, bias: Option<&Vector>) -> [u64; 4] {
-    let address = |buffer: Option<&Buffer>| buffer.expect("operands are on the device").address();
-    let sizes = y.rows() as u64 | (y.cols() as u64) << 32;
-    let bias = bias.map_or(0, |bias| address(bias.buffer()));
-    [address(y.buffer()), bias, sizes, u64::from(w.scale().to_bits())]
 }
 
 struct Product<'a> {

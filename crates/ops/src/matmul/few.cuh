@@ -13,7 +13,6 @@
 namespace matmul {
 
 constexpr u32 PRODUCERS = 8;
-constexpr u32 FEW_THREADS = 32 * (PRODUCERS + 1);
 
 // What one lane knows of one group: N = 1 token (column 0 of the product, rows 2g and 2g + 1) or 8 (columns 2t, 2t + 1).
 template <u32 N> constexpr u32 COLUMNS = N == 1 ? 1 : 2;
@@ -88,7 +87,7 @@ template <class F, u32 N> struct Few {
         const quant::Scales<GROUPS<F>> scales = F::scales(of.raw, in_block);
 #pragma unroll
         for (u32 h = 0; h < GROUPS<F>; h++) {
-            const i32 *begin = of.columns.begin[h];
+            const auto& begin = of.columns.begin[h];
             i32 c[4] = {begin[0], begin[1], begin[0], begin[1]};
             multiply<F>(c, h, a, of.b);
             Terms terms;
@@ -110,12 +109,15 @@ template <class F, u32 N> struct Few {
     DEVICE void produce_all(u32 stage) const {
         const u32 count = units_of(stage);
         if (count == UNITS) {
-            constexpr u32 EACH = UNITS / PRODUCERS;
-            Operands of[EACH];
+            constexpr u32 TOGETHER = UNITS / PRODUCERS < 2 ? 1 : 2; // More do not fit in the registers.
 #pragma unroll
-            for (u32 i = 0; i < EACH; i++) of[i] = operands(stage, i * PRODUCERS + warp);
+            for (u32 first = warp; first < UNITS; first += TOGETHER * PRODUCERS) {
+                Operands of[TOGETHER];
 #pragma unroll
-            for (u32 i = 0; i < EACH; i++) produce(stage, i * PRODUCERS + warp, of[i]);
+                for (u32 i = 0; i < TOGETHER; i++) of[i] = operands(stage, first + i * PRODUCERS);
+#pragma unroll
+                for (u32 i = 0; i < TOGETHER; i++) produce(stage, first + i * PRODUCERS, of[i]);
+            }
         } else {
             for (u32 unit = warp; unit < count; unit += PRODUCERS) produce(stage, unit, operands(stage, unit));
         }

@@ -135,10 +135,10 @@ fn a_device_equals_the_host() {
         // One panel, several with a last one that is not full, more than a low and a high tile.
         let rows = [5, 16, 17, 40, 130, 300];
         // The kernels for one token, for up to eight, low and high tiles, and more than one of these.
-        let tokens = [[1, 0, 8, 9], [2, 33, 1, 70], [3, 64, 1, 130]];
+        let tokens = [[1, 0, 8, 9, 129], [2, 33, 1, 70, 200], [3, 64, 1, 65, 130]];
         for (i, format) in quant::FORMATS.iter().enumerate() {
-            let widths: &[usize] =
-                if format.dtype.block_len() == 32 { &[32, 96, 1120] } else { &[256, 512, 1280] };
+            let is_short = format.dtype.block_len() == 32;
+            let widths: &[usize] = if is_short { &[32, 96, 1024, 3136] } else { &[256, 512, 1280, 2048] };
             for (j, &cols) in widths.iter().enumerate() {
                 let rows = rows[(i + 2 * j) % rows.len()];
                 let bytes = any_weights(rng, format, rows, cols);
@@ -146,6 +146,45 @@ fn a_device_equals_the_host() {
                 device_equals_host(cx, rng, &w, &tokens[(i + j) % tokens.len()], |_| ());
             }
         }
+    });
+}
+
+#[test]
+fn extreme_codes_on_a_device_do_not_overflow() {
+    on_gpu(|cx, rng| {
+        for format in quant::FORMATS {
+            for fill in [0x00, 0xff, 0x7f, 0x80] {
+                let mut bytes = vec![fill; 16 * format.dtype.row_bytes(256).expect("whole blocks")];
+                for block in bytes.chunks_exact_mut(format.dtype.block_bytes()) {
+                    format.halves.iter().for_each(|at| block[*at..at + 2].fill(0x3c));
+                }
+                let w = Weight::new(format.dtype, 16, 256, &bytes, 1.0).expect("sizes match");
+                for value in [1.0, -1.0] {
+                    device_equals_host(cx, rng, &w, &[1, 9], |x| x.data_mut().fill(value));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_no_number_spoils_its_token_on_a_device_too() {
+    on_gpu(|cx, rng| {
+        let (rows, cols) = (17, 256);
+        for dtype in [DType::Q5_0, DType::Q2K, DType::Q4K] {
+            let bytes = weights(rng, dtype, rows, cols);
+            let w = Weight::new(dtype, rows, cols, &bytes, 1.0).expect("sizes match");
+            device_equals_host(cx, rng, &w, &[1, 5, 9], |x| {
+                let last = x.rows() - 1;
+                x.row_mut(last)[40] = f32::NAN;
+                x.row_mut(last / 2)[200] = f32::NEG_INFINITY;
+                x.row_mut(0)[2..34].fill(1e-35);
+            });
+        }
+        // Any bytes: scales that are infinite or no number.
+        let bytes = rng.bytes(rows * DType::Q4_1.row_bytes(1024).expect("whole blocks"));
+        let w = Weight::new(DType::Q4_1, rows, 1024, &bytes, 1.0).expect("sizes match");
+        device_equals_host(cx, rng, &w, &[1, 2, 9], |_| ());
     });
 }
 
