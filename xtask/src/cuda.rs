@@ -100,14 +100,15 @@ fn install(compiler: &Compiler, folder: &Path) -> Result<PathBuf, String> {
     if library.exists() { Ok(library) } else { Err(format!("it has no {}", compiler.library)) }
 }
 
-/// Builds the program that calls a compiler; it lies beside this one.
+/// Builds the program that calls a compiler; it lies beside this one. It is a program of `ops` and not an example, since those
+/// need what tests need: the emulator, and so a C++ compiler.
 fn build(root: &Path) -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", "tangelo-ops", "--example", "kernels"]).current_dir(root);
+    cargo.args(["build", "--quiet", "-p", "tangelo-ops", "--bin", "kernels"]).current_dir(root);
     // The images are what is about to be made.
     output("cargo build", cargo.env_remove("TANGELO_KERNEL_IMAGES"))?;
     let this = env::current_exe().map_err(|e| format!("this program does not know where it is: {e}"))?;
-    Ok(this.with_file_name("examples").join("kernels"))
+    Ok(this.with_file_name("kernels"))
 }
 
 /// The compiler's messages for each target.

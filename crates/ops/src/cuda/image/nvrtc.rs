@@ -1,7 +1,7 @@
 //! NVIDIA's run-time compiler, a library of its own beside the driver, loaded when it is needed.
 //!
 //! It compiles the kernels as one unit, with the same options everywhere: here for the device at hand, and in
-//! `examples/kernels.rs` for every device of a release.
+//! `src/bin/kernels.rs` for every device of a release.
 
 use super::target::{Target, number};
 use super::{ImageError, KEY, SOURCES, UNIT, version};

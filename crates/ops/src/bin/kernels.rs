@@ -3,10 +3,25 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::process::ExitCode;
 use std::{env, fs};
 use tangelo_ops::cuda::{Compiler, Target};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(log) => {
+            println!("{log}");
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The compiler's messages.
+fn run() -> Result<String, Box<dyn Error>> {
     let args: Vec<String> = env::args().skip(1).collect();
     let [library, target, folder] = args.as_slice() else {
         return Err("usage: kernels LIBRARY TARGET FOLDER".into());
@@ -19,6 +34,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(folder.join(&cuda))?;
     fs::write(folder.join(&cuda).join(target.to_string()), &compiled.image)?;
     fs::write(folder.join("sources"), format!("{:016x}\n", Compiler::sources()))?;
-    println!("{}", compiled.log);
-    Ok(())
+    Ok(compiled.log)
 }
