@@ -14,32 +14,36 @@ struct Kernels {
     one: &'static str,
     eight: &'static str,
     low: &'static str,
-    high: &'static str,
+    /// Of the usual formats.
+    high: Option<&'static str>,
 }
 
 macro_rules! kernels {
+    ($name:literal, high) => {
+        Kernels { high: Some(concat!("matmul_high_", $name)), ..kernels!($name) }
+    };
     ($name:literal) => {
         Kernels {
             one: concat!("matmul_one_", $name),
             eight: concat!("matmul_eight_", $name),
             low: concat!("matmul_low_", $name),
-            high: concat!("matmul_high_", $name),
+            high: None,
         }
     };
 }
 
 fn kernels(dtype: DType) -> Kernels {
     match dtype {
-        DType::Q8_0 => kernels!("q8_0"),
-        DType::Q4_0 => kernels!("q4_0"),
+        DType::Q8_0 => kernels!("q8_0", high),
+        DType::Q4_0 => kernels!("q4_0", high),
         DType::Q4_1 => kernels!("q4_1"),
-        DType::Q5_0 => kernels!("q5_0"),
+        DType::Q5_0 => kernels!("q5_0", high),
         DType::Q5_1 => kernels!("q5_1"),
         DType::Q2K => kernels!("q2_k"),
         DType::Q3K => kernels!("q3_k"),
-        DType::Q4K => kernels!("q4_k"),
+        DType::Q4K => kernels!("q4_k", high),
         DType::Q5K => kernels!("q5_k"),
-        DType::Q6K => kernels!("q6_k"),
+        DType::Q6K => kernels!("q6_k", high),
         DType::IQ4NL => kernels!("iq4_nl"),
         DType::F32 | DType::F16 | DType::BF16 | DType::F8E4M3 => unreachable!("{dtype} has no blocks"),
     }
@@ -82,8 +86,10 @@ fn choose(format: &Format, tokens: usize, w: &Packed, multiprocessors: usize) ->
     match tokens {
         1 => (kernels.one, few(1)),
         2..=FEW => (kernels.eight, few(FEW)),
-        _ if tokens <= LOW.2 || !is_full => (kernels.low, tiles(LOW)),
-        _ => (kernels.high, high),
+        _ => match kernels.high.filter(|_| tokens > LOW.2 && is_full) {
+            Some(kernel) => (kernel, high),
+            None => (kernels.low, tiles(LOW)),
+        },
     }
 }
 

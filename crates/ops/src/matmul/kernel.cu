@@ -22,19 +22,22 @@
     }                                                                                                                  \
     KERNEL(128, matmul_low_##name)(const u8* w, const u8* x, u32 padded, u32 units, matmul::Output out) {              \
         matmul::Tile<quant::Format, 1, 4, 2, 2>::run(w, x, padded, units, out);                                        \
-    }                                                                                                                  \
+    }
+// High tiles take long to compile; the formats of the files that NVIDIA and llama.cpp publish most have them.
+#define KERNELS_WITH_HIGH(Format, name)                                                                                \
+    KERNELS(Format, name)                                                                                              \
     KERNEL(256, matmul_high_##name)(const u8* w, const u8* x, u32 padded, u32 units, matmul::Output out) {             \
         matmul::Tile<quant::Format, 2, 8, 4, 2>::run(w, x, padded, units, out);                                        \
     }
 
-KERNELS(Q8_0, q8_0)
-KERNELS(Q4_0, q4_0)
+KERNELS_WITH_HIGH(Q8_0, q8_0)
+KERNELS_WITH_HIGH(Q4_0, q4_0)
 KERNELS(Q4_1, q4_1)
-KERNELS(Q5_0, q5_0)
+KERNELS_WITH_HIGH(Q5_0, q5_0)
 KERNELS(Q5_1, q5_1)
 KERNELS(Q2K, q2_k)
 KERNELS(Q3K, q3_k)
-KERNELS(Q4K, q4_k)
+KERNELS_WITH_HIGH(Q4K, q4_k)
 KERNELS(Q5K, q5_k)
-KERNELS(Q6K, q6_k)
+KERNELS_WITH_HIGH(Q6K, q6_k)
 KERNELS(Iq4Nl, iq4_nl)
