@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 /// Most bytes of static shared memory of a kernel, on any device.
 pub const SHARED_MAX: u32 = 48 << 10;
-/// Most bytes that a kernel may spill, stores and loads together: a register or two, kept aside outside of its loops.
-const SPILLS_MAX: u32 = 16;
+/// Most bytes that a kernel may spill, stores and loads together: what assemblers for some targets keep aside of their own
+/// accord, well below the registers that there are. More is a kernel that does not fit.
+const SPILLS_MAX: u32 = 64;
 
 /// What a kernel takes, or the most that it takes on any of several targets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +112,7 @@ ptxas info    : Used 17 registers, used 0 barriers
     fn spills_and_too_much_shared_memory_are_faults() {
         let fine = Usage { registers: 255, shared: SHARED_MAX, stack: 64, spills: 0 };
         assert_eq!(fine.fault(), None);
-        assert!(Usage { spills: 20, ..fine }.fault().is_some_and(|f| f.contains("spills 20 bytes")));
+        assert!(Usage { spills: 68, ..fine }.fault().is_some_and(|f| f.contains("spills 68 bytes")));
         assert!(Usage { shared: SHARED_MAX + 1, ..fine }.fault().is_some_and(|f| f.contains("49153 bytes")));
     }
 }

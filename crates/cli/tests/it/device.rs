@@ -130,7 +130,11 @@ fn without_a_driver_only_a_named_card_is_missed() {
     let model = quantised();
     let asked = |device| [&["generate", arg(&model)], &ASKED[..], &["--device", device]].concat();
     refused(&asked("cuda:0"), 1, "no NVIDIA driver was found");
-    assert_eq!(run(&asked("auto")), run(&asked("cpu")));
+    let ids = |device| -> Value {
+        let page: Value = serde_json::from_str(&run(&asked(device))).expect("a document");
+        page["token_ids"].clone()
+    };
+    assert_eq!(ids("auto"), ids("cpu"));
     refused(&asked("gpu"), 2, "expected auto, cpu, cuda or cuda:N");
 }
 
@@ -211,9 +215,9 @@ fn show_needs_no_card_for_what_one_would_hold() {
         assert!(page.contains(line), "{page}");
     }
     refused(
-        &["show", arg(&model), "--device", "cpu", "--context", "5000"],
+        &["show", arg(&model), "--device", "cpu", "--context", "5000000"],
         1,
-        "made for at most 4096 tokens",
+        "made for at most 1048576 tokens",
     );
     refused(&["show", arg(&model), "--context", "64"], 2, "--device");
     let sizes = fixture("shape4b");
