@@ -13,12 +13,15 @@ const CHOICES: [&str; 2] = ["static IMPLS", "over_lanes! {"];
 /// Folders that hold what operations are made of: their twins stand in other files than `reference.rs`.
 const PLUMBING: [&str; 4] = ["device", "lanes", "math", "quant"];
 
+/// A folder that is no operation: programs that only call what is tested elsewhere.
+const PROGRAMS: &str = "bin";
+
 /// Fails on a folder with a choice of implementations but no `reference.rs`, and on any folder without a test.
 pub fn folders(tree: &Tree) -> Vec<Problem> {
     let inside = tree.files.iter().filter_map(|f| f.path.strip_prefix(FOLDER));
     let names: BTreeSet<&str> = inside.filter_map(|p| p.split_once('/').map(|(name, _)| name)).collect();
     let mut problems = Vec::new();
-    for name in names {
+    for name in names.into_iter().filter(|name| *name != PROGRAMS) {
         let folder = format!("{FOLDER}{name}");
         let is_tested = tree.rust_files().any(|(file, source)| {
             file.path.starts_with(&format!("{folder}/")) && source.code.contains("#[test]")
