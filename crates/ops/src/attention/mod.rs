@@ -28,7 +28,7 @@
 //!
 //! What is not finite stays so. Where a score is +∞ or NaN, or all scores of a page are −∞, z and all of o are NaN; so
 //! they are if q holds an infinity. A score of −∞ next to a larger one of its page weighs nothing, which is the limit.
-//! An infinite or NaN v[i, d] makes o[d] infinite or NaN.
+//! An infinite or NaN `v[i, d]` makes `o[d]` infinite or NaN.
 //!
 //! A page knows nothing of the others until it is combined, so pages may be computed at the same time. Here they are
 //! not: the work is cut by sequence, key/value head and tokens, and each part combines a page as soon as it has it,

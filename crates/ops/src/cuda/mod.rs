@@ -8,7 +8,7 @@
 //! their own; whoever calls a whole forward asks once.
 //!
 //! Kernels are C++ beside the operations they belong to (`<op>/kernel.cu`); what they may use is `device.cuh` and
-//! `math.cuh` here. They are found by name in one image ([`image`]).
+//! `math.cuh` here. They are found by name in one image (`image`).
 
 mod error;
 mod image;
