@@ -20,12 +20,14 @@ const DEVICE_TESTS: &str = "device";
 const SANITIZER_STATUS: &str = "99";
 const SANITIZERS: [&str; 2] = ["compute-sanitizer", "/usr/local/cuda/bin/compute-sanitizer"];
 
-/// A program of tests and the folder it runs in.
-struct TestProgram {
+/// A program that was built and the folder of its package, where its tests run.
+struct Program {
     path: PathBuf,
     folder: PathBuf,
-    /// Package and target.
+    /// Folder and target, such as `ops/tangelo_ops`.
     name: String,
+    /// Whether it is tests.
+    is_test: bool,
 }
 
 /// Builds the program; its path.
@@ -46,7 +48,7 @@ pub fn run_all(check: &Check<'_>, record: &mut Record) {
         Ok(programs) => programs,
         Err(fault) => return record.step("tests", || Err(fault)),
     };
-    for program in &programs {
+    for program in programs.iter().filter(|program| program.is_test) {
         record.step(&format!("tests of {}", program.name), || {
             let mut command = Command::new(&program.path);
             command.current_dir(&program.folder).env("TANGELO_TEST_GPU", "1");
@@ -56,11 +58,11 @@ pub fn run_all(check: &Check<'_>, record: &mut Record) {
             passed(&run(&mut command, TEST_LIMIT)?)
         });
     }
-    record.step("compute-sanitizer", || sanitizer(programs.iter().find(|p| p.name == "tangelo_ops")));
+    record.step("compute-sanitizer", || sanitizer(programs.iter().find(|p| p.name == "ops/tangelo_ops")));
 }
 
 /// Memory errors of the kernels of ops.
-fn sanitizer(program: Option<&TestProgram>) -> Result<String, Fault> {
+fn sanitizer(program: Option<&Program>) -> Result<String, Fault> {
     let program = program.ok_or_else(|| Fault::Missing("the tests of ops were not built".into()))?;
     let exists = |sanitizer: &&str| Command::new(sanitizer).arg("--version").output().is_ok();
     let sanitizer = SANITIZERS.into_iter().find(exists);
@@ -87,7 +89,7 @@ fn passed(text: &str) -> Result<String, Fault> {
 }
 
 /// What cargo built; `args` begin with its subcommand.
-fn artifacts(root: &Path, is_quick: bool, args: &[&str]) -> Result<Vec<TestProgram>, Fault> {
+fn artifacts(root: &Path, is_quick: bool, args: &[&str]) -> Result<Vec<Program>, Fault> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(args).arg("--message-format=json").current_dir(root);
     // A trial takes the profile that is built anyhow.
@@ -97,11 +99,12 @@ fn artifacts(root: &Path, is_quick: bool, args: &[&str]) -> Result<Vec<TestProgr
 }
 
 /// The program in one of cargo's messages.
-fn artifact(message: &str) -> Option<TestProgram> {
+fn artifact(message: &str) -> Option<Program> {
     let message: Value = serde_json::from_str(message).ok()?;
     let path = PathBuf::from(message["executable"].as_str()?);
     let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_path_buf();
-    Some(TestProgram { path, folder, name: message["target"]["name"].as_str()?.to_string() })
+    let name = format!("{}/{}", folder.file_name()?.to_string_lossy(), message["target"]["name"].as_str()?);
+    Some(Program { path, folder, name, is_test: message["profile"]["test"].as_bool()? })
 }
 
 #[cfg(test)]
@@ -110,9 +113,11 @@ mod tests {
 
     #[test]
     fn programs_are_found_in_messages() {
-        let message = r#"{"manifest_path":"/r/crates/ops/Cargo.toml","target":{"name":"tangelo_ops"},"executable":"/r/t"}"#;
+        let message = r#"{"manifest_path":"/r/crates/ops/Cargo.toml","target":{"name":"tangelo_ops"},"profile":{"test":true},
+            "executable":"/r/t"}"#;
         let program = artifact(message).expect("a program");
-        assert_eq!((program.name.as_str(), program.folder), ("tangelo_ops", PathBuf::from("/r/crates/ops")));
+        assert_eq!(program.folder, PathBuf::from("/r/crates/ops"));
+        assert!(program.name == "ops/tangelo_ops" && program.is_test);
         assert!(artifact(r#"{"reason":"build-finished","success":true}"#).is_none());
     }
 
