@@ -26,7 +26,7 @@ struct Program {
     folder: PathBuf,
     /// Folder and target, such as `ops/tangelo_ops`.
     name: String,
-    /// Whether it is tests.
+    /// Whether it is the tests of a library, or a program of integration tests.
     is_test: bool,
 }
 
@@ -104,7 +104,8 @@ fn artifact(message: &str) -> Option<Program> {
     let path = PathBuf::from(message["executable"].as_str()?);
     let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_path_buf();
     let name = format!("{}/{}", folder.file_name()?.to_string_lossy(), message["target"]["name"].as_str()?);
-    Some(Program { path, folder, name, is_test: message["profile"]["test"].as_bool()? })
+    let is_test = message["profile"]["test"].as_bool()? && message["target"]["kind"][0] != "bin";
+    Some(Program { path, folder, name, is_test })
 }
 
 #[cfg(test)]
@@ -113,7 +114,7 @@ mod tests {
 
     #[test]
     fn programs_are_found_in_messages() {
-        let message = r#"{"manifest_path":"/r/crates/ops/Cargo.toml","target":{"name":"tangelo_ops"},"profile":{"test":true},
+        let message = r#"{"manifest_path":"/r/crates/ops/Cargo.toml","target":{"name":"tangelo_ops","kind":["lib"]},"profile":{"test":true},
             "executable":"/r/t"}"#;
         let program = artifact(message).expect("a program");
         assert_eq!(program.folder, PathBuf::from("/r/crates/ops"));
