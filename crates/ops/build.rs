@@ -41,7 +41,7 @@ fn main() {
         .unwrap_or_else(|e| fail(&format!("kernels.rs cannot be written: {e}")));
 }
 
-/// Every kernel and header below `src`, by the name under which it is included: `op/kernel.cu`, `device.cuh`.
+/// Every kernel and header below `src`, by the name under which it is included: `matmul/dense.cu`, `device.cuh`.
 fn sources(src: &Path) -> BTreeMap<String, (PathBuf, String)> {
     let mut sources = BTreeMap::new();
     for folder in entries(src).into_iter().filter(|p| p.is_dir()) {
@@ -62,15 +62,16 @@ fn sources(src: &Path) -> BTreeMap<String, (PathBuf, String)> {
     sources
 }
 
-/// The text that is compiled: the headers that kernels include, then each kernel in a namespace of its own, so that their
-/// helpers may have the same names. Kernels themselves are `extern "C"`, which namespaces do not touch.
+/// The text that is compiled: the headers that kernels include, then each file of kernels in a namespace of its own, so that
+/// their helpers may have the same names. Kernels themselves are `extern "C"`, which namespaces do not touch.
 fn unit(sources: &BTreeMap<String, (PathBuf, String)>) -> String {
     let mut headers = BTreeSet::new();
     let mut kernels = String::new();
     for (name, (_, text)) in sources.iter().filter(|(name, _)| name.ends_with(".cu")) {
         headers.extend(text.lines().filter(|line| line.starts_with("#include \"")));
-        let op = name.split('/').next().unwrap_or_default();
-        writeln!(kernels, "namespace op_{op} {{\n#include \"{name}\"\n}}").expect("memory takes everything");
+        let space = name.trim_end_matches(".cu").replace('/', "_");
+        writeln!(kernels, "namespace op_{space} {{\n#include \"{name}\"\n}}")
+            .expect("memory takes everything");
     }
     headers.into_iter().map(|line| format!("{line}\n")).collect::<String>() + &kernels
 }

@@ -390,3 +390,4 @@ DEVICE void tile(const Sequences& sequences, const Shape& shape, const f32* q, u
 
 KERNELS(f32, f32)
 KERNELS(u16, f16)
+#undef KERNELS
