@@ -6,6 +6,7 @@ use crate::linear::Linear;
 use crate::load::Loader;
 use crate::model::Batch;
 use tangelo_formats::config::AttentionConfig;
+use tangelo_ops::attention::{append, attention};
 use tangelo_ops::{Cx, Mat};
 
 /// The mixer of a `*` block.
@@ -32,11 +33,9 @@ impl Attention {
         let q = self.q_proj.apply(cx, u.view()); // (l, H·D)
         let k = self.k_proj.apply(cx, u.view()); // (l, K·D)
         let v = self.v_proj.apply(cx, u.view()); // (l, K·D)
-        for (rows, cache) in batch.attention(layer) {
-            cache.append(k.view().slice_rows(rows.clone()), v.view().slice_rows(rows));
-        }
+        append(k.view(), v.view(), batch.attention(layer));
         let caches = batch.attention(layer).map(|(rows, cache)| (rows, &*cache));
-        let y = tangelo_ops::attention::attention(cx, q.view(), caches);
+        let y = attention(cx, q.view(), caches);
         self.o_proj.apply(cx, y.view())
     }
 }

@@ -3,13 +3,17 @@
 //! A full page never changes, so copies of a cache share pages: copying a sequence costs a pointer per page,
 //! and appending to a shared, unfinished page copies that page first.
 //!
+//! Pages are on the host or on a device; a page moves by a copy.
+//!
 //! A cache of f16 takes half the memory and half the time to read, and is lossy: see [`KvType::F16`].
 
-use super::cuda::Header;
+use super::cuda::DevicePages;
 use super::page::{Page, PageOf};
-use crate::device::{Cx, DeviceView, Place, View};
+use crate::device::{Cx, Place, View};
 use std::fmt;
 use std::sync::Arc;
+
+const ELSEWHERE: &str = "a cache lies where what is done with it is computed; move it there first";
 
 /// Positions per page, each of which is a softmax of its own until they are combined.
 pub const PAGE: usize = 64;
@@ -90,85 +94,44 @@ impl Elements {
 }
 
 /// The cache. Cloning shares all pages.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KvCache {
-    pages: Vec<Arc<Page>>,
+    pages: Pages,
     len: usize,
     num_kv_heads: usize,
     head_dim: usize,
     kv_type: KvType,
-    place: Place,
-    /// On a device, once something has been appended there.
-    header: Option<Header>,
 }
 
-impl Clone for KvCache {
-    fn clone(&self) -> KvCache {
-        KvCache { pages: self.pages.clone(), header: None, ..*self }
-    }
+#[derive(Clone, Debug)]
+enum Pages {
+    Host(Vec<Arc<Page>>),
+    Device(DevicePages),
 }
 
 impl KvCache {
-    /// An empty cache.
+    /// An empty cache, on the host.
     pub fn new(num_kv_heads: usize, head_dim: usize, kv_type: KvType) -> KvCache {
-        KvCache {
-            pages: Vec::new(),
-            len: 0,
-            num_kv_heads,
-            head_dim,
-            kv_type,
-            place: Place::Host,
-            header: None,
-        }
+        KvCache { pages: Pages::Host(Vec::new()), len: 0, num_kv_heads, head_dim, kv_type }
     }
 
-    /// Moves all pages to a place.
+    /// Moves all pages to a place. Copies of this cache stay where they are.
     pub fn move_to(&mut self, cx: &Cx, place: Place) {
-        if place == self.place {
-            return;
-        }
-        if place == Place::Host {
-            *self = self.on_host();
-            return;
-        }
-        let moved = self.pages.iter().map(|page| Arc::new(page.on_device(cx.the_gpu()))).collect();
-        (self.pages, self.place, self.header) = (moved, place, None);
-    }
-
-    /// A copy on the host.
-    fn on_host(&self) -> KvCache {
-        let copy = |page: &Arc<Page>| match &**page {
-            Page::Device(buffer) => {
-                Arc::new(Page::from_device(buffer, self.num_kv_heads, self.head_dim, self.kv_type))
+        match (&self.pages, place) {
+            (Pages::Host(pages), Place::Device) => {
+                self.pages = Pages::Device(DevicePages::from_host(cx.the_gpu(), pages));
             }
-            _ => Arc::clone(page),
-        };
-        KvCache { pages: self.pages.iter().map(copy).collect(), place: Place::Host, header: None, ..*self }
+            (Pages::Device(_), Place::Host) => self.pages = Pages::Host(self.pages_on_host(0)),
+            _ => {}
+        }
     }
 
-    /// What kernels read of it.
-    pub(super) fn header(&self) -> Option<&Header> {
-        self.header.as_ref()
-    }
-
-    /// [`KvCache::append`] on a device: makes room, then a kernel writes.
-    fn append_on_device(&mut self, k: DeviceView<'_>, v: DeviceView<'_>, rows: usize) {
-        assert!(self.place == Place::Device, "append: a cache lies where its keys and values are computed");
-        if !self.len.is_multiple_of(PAGE)
-            && let Some(last) = self.pages.last_mut()
-        {
-            Arc::make_mut(last);
+    /// Where the pages are.
+    pub fn place(&self) -> Place {
+        match &self.pages {
+            Pages::Host(_) => Place::Host,
+            Pages::Device(_) => Place::Device,
         }
-        let bytes = 2 * PAGE * self.width() * self.kv_type.bytes();
-        while self.pages.len() * PAGE < self.len + rows {
-            self.pages.push(Arc::new(Page::Device(k.gpu.buffer(bytes))));
-        }
-        let addresses: Vec<u64> = self.pages.iter().map(|page| page.address()).collect();
-        Header::update(&mut self.header, k.gpu, self.len, &addresses);
-        if let Some(header) = &self.header {
-            super::cuda::append(self, header, k, v, rows);
-        }
-        self.len += rows;
     }
 
     /// Positions held.
@@ -198,52 +161,97 @@ impl KvCache {
 
     /// Bytes of the pages, shared or not.
     pub fn bytes(&self) -> usize {
-        self.pages.len() * 2 * PAGE * self.width() * self.kv_type.bytes()
+        let num_pages = match &self.pages {
+            Pages::Host(pages) => pages.len(),
+            Pages::Device(pages) => pages.len(),
+        };
+        num_pages * self.page_bytes()
+    }
+
+    /// Bytes of a page.
+    pub(super) fn page_bytes(&self) -> usize {
+        2 * PAGE * self.width() * self.kv_type.bytes()
     }
 
     /// K·D.
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.num_kv_heads * self.head_dim
     }
 
+    /// Page `b`.
+    ///
+    /// # Panics
+    /// If it is on a device.
     pub(super) fn page(&self, b: usize) -> &Page {
-        &self.pages[b]
+        match &self.pages {
+            Pages::Host(pages) => &pages[b],
+            Pages::Device(_) => panic!("{ELSEWHERE}"),
+        }
+    }
+
+    /// The pages on a device.
+    ///
+    /// # Panics
+    /// If they are on the host.
+    pub(super) fn device_pages(&self) -> &DevicePages {
+        match &self.pages {
+            Pages::Host(_) => panic!("{ELSEWHERE}"),
+            Pages::Device(pages) => pages,
+        }
+    }
+
+    /// [`KvCache::device_pages`].
+    pub(super) fn device_pages_mut(&mut self) -> &mut DevicePages {
+        match &mut self.pages {
+            Pages::Host(_) => panic!("{ELSEWHERE}"),
+            Pages::Device(pages) => pages,
+        }
+    }
+
+    /// Counts positions that a kernel appends.
+    pub(super) fn count(&mut self, positions: usize) {
+        self.len += positions;
+    }
+
+    /// The pages from the `first` on, shared or copied.
+    fn pages_on_host(&self, first: usize) -> Vec<Arc<Page>> {
+        match &self.pages {
+            Pages::Host(pages) => pages[first..].to_vec(),
+            Pages::Device(pages) => pages.to_host(first, &self.new_page()),
+        }
+    }
+
+    fn new_page(&self) -> Page {
+        Page::new(self.num_kv_heads, self.head_dim, self.kv_type)
     }
 
     /// The page of the next position, not shared with any copy, and the position within it.
     fn next_slot(&mut self) -> (&mut Page, usize) {
         let slot = self.len % PAGE;
-        if slot == 0 {
-            self.pages.push(Arc::new(Page::new(self.num_kv_heads, self.head_dim, self.kv_type)));
-        }
-        (Arc::make_mut(self.pages.last_mut().expect("pushed when the last one filled up")), slot)
+        let page = (slot == 0).then(|| Arc::new(self.new_page()));
+        let Pages::Host(pages) = &mut self.pages else { panic!("{ELSEWHERE}") };
+        pages.extend(page);
+        (Arc::make_mut(pages.last_mut().expect("pushed when the last one filled up")), slot)
     }
 
-    /// Appends one position per row of `k` and `v`, both (l, K·D), rounded to the type of the cache.
-    ///
-    /// # Panics
-    /// If the shapes do not agree.
-    pub fn append(&mut self, k: View<'_>, v: View<'_>) {
-        let width = self.width();
-        assert!(k.cols() == width && v.cols() == width && k.rows() == v.rows(), "append: shapes of k and v");
-        if let (Some(keys), Some(values)) = (k.device(), v.device()) {
-            return self.append_on_device(keys, values, k.rows());
-        }
+    /// Appends one position per row of `k` and `v`, which are on the host as the pages are.
+    pub(super) fn append_on_host(&mut self, k: View<'_>, v: View<'_>) {
         for row in 0..k.rows() {
             match self.next_slot() {
                 (Page::F32(page), slot) => page.put(slot, k.row(row), v.row(row), |x| x),
                 (Page::F16(page), slot) => page.put(slot, k.row(row), v.row(row), round_to_f16),
-                (Page::Device(_), _) => panic!("append: a cache lies where its keys and values are computed"),
             }
             self.len += 1;
         }
     }
 
-    /// Keys and values as plain arrays, each (len, K·D), in the type of the cache.
+    /// Appends one position per row of `k` and `v`, both (l, K·D): [`super::append`] for one sequence.
+    pub fn append(&mut self, k: View<'_>, v: View<'_>) {
+        super::append(k, v, [(0..k.rows(), self)]);
+    }
+
+    /// Keys and values as plain arrays, each (len, K·D), in the type of the cache, wherever they are.
     pub fn elements(&self) -> (Elements, Elements) {
-        if self.place == Place::Device {
-            return self.on_host().elements();
-        }
         match self.kv_type {
             KvType::F32 => {
                 let (keys, values) = self.rows(Page::as_f32);
@@ -259,8 +267,9 @@ impl KvCache {
     fn rows<E: Copy>(&self, typed: fn(&Page) -> Option<&PageOf<E>>) -> (Vec<E>, Vec<E>) {
         let mut keys = Vec::with_capacity(self.len * self.width());
         let mut values = Vec::with_capacity(self.len * self.width());
+        let pages = self.pages_on_host(0);
         for position in 0..self.len {
-            let page = typed(&self.pages[position / PAGE]).expect("all pages are of the type of the cache");
+            let page = typed(&pages[position / PAGE]).expect("all pages are of the type of the cache");
             page.get(position % PAGE, &mut keys, &mut values);
         }
         (keys, values)
@@ -269,8 +278,11 @@ impl KvCache {
     /// Appends positions as [`KvCache::elements`] gave them, without rounding.
     ///
     /// # Panics
-    /// If the cache is on a device, the types differ, or there are not whole rows, or not as many keys as values.
+    /// If the types differ, or there are not whole rows, or not as many keys as values.
     pub fn append_elements(&mut self, keys: &Elements, values: &Elements) {
+        if matches!(self.pages, Pages::Device(_)) {
+            return self.append_elements_to_device(keys, values);
+        }
         let (width, len) = (self.width(), keys.len());
         assert!(len == values.len() && len.is_multiple_of(width.max(1)), "append_elements: whole rows");
         for at in (0..len).step_by(width.max(1)) {
@@ -286,6 +298,17 @@ impl KvCache {
             }
             self.len += 1;
         }
+    }
+
+    /// Fills the pages from the unfinished one on in a cache on the host, and moves them.
+    fn append_elements_to_device(&mut self, keys: &Elements, values: &Elements) {
+        let first = self.len / PAGE;
+        let (pages, len) = (self.pages_on_host(first), self.len % PAGE);
+        let mut tail = KvCache { pages: Pages::Host(pages), len, ..*self };
+        tail.append_elements(keys, values);
+        let Pages::Host(pages) = &tail.pages else { unreachable!("made on the host") };
+        self.device_pages_mut().replace(first, pages);
+        self.len = first * PAGE + tail.len;
     }
 }
 

@@ -30,12 +30,15 @@
 //! they are if q holds an infinity. A score of −∞ next to a larger one of its page weighs nothing, which is the limit.
 //! An infinite or NaN `v[i, d]` makes `o[d]` infinite or NaN.
 //!
-//! A page knows nothing of the others until it is combined, so pages may be computed at the same time. Here they are
-//! not: the work is cut by sequence, key/value head and tokens, and each part combines a page as soon as it has it,
-//! which needs no memory for o_b. One token therefore keeps at most K threads busy.
+//! A page knows nothing of the others until it is combined, so pages may be computed at the same time. On the host they
+//! are not: the work is cut by sequence, key/value head and tokens, and each part combines a page as soon as it has it,
+//! which needs no memory for o_b. One token therefore keeps at most K threads busy. On a device (cuda.rs) few tokens
+//! have all their pages computed at once; many tokens are cut as on the host.
 
 mod cache;
 mod cuda;
+#[cfg(test)]
+mod cuda_tests;
 mod page;
 pub mod reference;
 #[cfg(test)]
@@ -81,36 +84,70 @@ over_lanes! {
     pub(crate) static IMPLS: Kernel = run_tile(job: &Job<'_>), reference::run
 }
 
-/// Attends from each row of `q` to all positions up to its own in the cache of its sequence. A sequence is a range of
-/// rows of `q` with its cache, to which the keys and values of these rows have been appended already, as
-/// the last ones.
+/// Appends one position per row of `k` and `v` to the cache of its sequence, rounded to the type of the cache. A sequence
+/// is a range of rows with its cache; all caches are alike, and lie where `k` and `v` do.
 ///
 /// # Shapes
-/// `q` and the result (l, H·D). Rows of no sequence are unspecified.
+/// `k` and `v` (l, K·D).
 ///
 /// # Panics
-/// If the shapes do not agree, or a cache is shorter than the rows of its sequence.
+/// If the shapes or places do not agree.
+pub fn append<'a>(
+    k: View<'_>,
+    v: View<'_>,
+    sequences: impl IntoIterator<Item = (Range<usize>, &'a mut KvCache)>,
+) {
+    assert!(k.rows() == v.rows() && k.cols() == v.cols(), "append: shapes of k and v");
+    let sequences = sequences.into_iter().inspect(|(rows, cache)| {
+        assert!(cache.width() == k.cols() && rows.end <= k.rows(), "append: shapes of k and of a cache");
+        assert!(cache.place() == k.place(), "append: k on {:?}, a cache on {:?}", k.place(), cache.place());
+    });
+    if let (Some(k), Some(v)) = (k.device(), v.device()) {
+        return cuda::append(k, v, sequences.collect());
+    }
+    for (rows, cache) in sequences {
+        cache.append_on_host(k.slice_rows(rows.clone()), v.slice_rows(rows));
+    }
+}
+
+/// Attends from each row of `q` to all positions up to its own in the cache of its sequence. A sequence is a range of
+/// rows of `q` with its cache, to which the keys and values of these rows have been appended already, as the last ones;
+/// all caches are alike, and lie where `q` does. Rows that belong to no sequence have unspecified results.
+///
+/// # Shapes
+/// `q` and the result (l, H·D).
+///
+/// # Panics
+/// If the shapes or places do not agree, or a cache is shorter than the rows of its sequence.
 pub fn attention<'a>(
     cx: &Cx,
     q: View<'_>,
     sequences: impl IntoIterator<Item = (Range<usize>, &'a KvCache)>,
 ) -> Mat {
-    let width = q.cols();
+    let sequences = sequences.into_iter().inspect(|(rows, cache)| {
+        let width = cache.width();
+        assert!(cache.len() >= rows.len(), "attention: {} rows, {} positions", rows.len(), cache.len());
+        assert!(q.cols().is_multiple_of(width), "attention: {} is not whole heads of {width}", q.cols());
+    });
     if let Some(device) = q.device() {
-        let sequences: Vec<_> = sequences.into_iter().collect();
-        return cuda::attention(device, q.rows(), width, &sequences);
+        return cuda::attention(device, [q.rows(), q.cols()], sequences);
     }
-    let mut result = cx.mat(q.rows(), width);
-    let mut view = result.view_mut();
-    let (kernel, out) = (cx.choose(IMPLS), view.share());
+    let mut out = cx.mat(q.rows(), q.cols());
+    let mut view = out.view_mut();
+    let (kernel, shared) = (cx.choose(IMPLS), view.share());
     let split = |(rows, cache): (Range<usize>, &'a KvCache)| {
         Split::new(q.slice_rows(rows.clone()), rows.start, cache)
     };
-    run_sequences(cx, sequences.into_iter().map(split), Split::num_parts, |split, part| {
+    run_sequences(cx, sequences.map(split), Split::num_parts, |split, part| {
         // SAFETY: a (token, head) belongs to one part; `choose` returns what this machine can run.
-        unsafe { kernel(&split.job(part, &out)) }
+        unsafe { kernel(&split.job(part, &shared)) }
     });
-    result
+    out
+}
+
+/// 1 / √D.
+fn scale(head_dim: usize) -> f32 {
+    1.0 / (head_dim as f32).sqrt()
 }
 
 /// How the work of one sequence is cut.
@@ -127,8 +164,6 @@ struct Split<'a> {
 impl<'a> Split<'a> {
     fn new(q: View<'a>, out_row: usize, cache: &'a KvCache) -> Split<'a> {
         let (kv_heads, head_dim) = (cache.num_kv_heads(), cache.head_dim());
-        assert!(cache.len() >= q.rows(), "attention: {} rows, {} positions", q.rows(), cache.len());
-        assert!(q.cols().is_multiple_of(kv_heads * head_dim), "attention: {} is not whole heads", q.cols());
         let heads_per_kv_head = q.cols() / head_dim / kv_heads;
         let heads_per_part = heads_per_kv_head.min(HEADS_PER_PASS);
         let tokens_per_part = ROWS_PER_PART / heads_per_part;
@@ -163,7 +198,7 @@ impl<'a> Split<'a> {
             start: self.cache.len() - self.q.rows(),
             kv_head,
             heads: head..(first_head + self.heads_per_kv_head).min(head + self.heads_per_part),
-            scale: 1.0 / (self.cache.head_dim() as f32).sqrt(),
+            scale: scale(self.cache.head_dim()),
         }
     }
 }

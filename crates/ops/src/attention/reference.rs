@@ -35,7 +35,6 @@ fn query(job: &Job<'_>, t: usize, q: &[f32], o: &mut [f32]) {
         let n = job.visible(t, b);
         let page = match job.cache.page(b) {
             Page::F32(page) => softmax(job, page, q, n),
-            Page::Device(_) => unreachable!("pages of a host's cache are on the host"),
             Page::F16(page) => softmax(job, page, q, n),
         };
         combine(&mut all, &page);

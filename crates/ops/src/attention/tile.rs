@@ -91,7 +91,6 @@ pub(super) unsafe fn run_tile<V: Lanes>(job: &Job<'_>) {
             let first = see_page(job, b, &mut rows);
             match job.cache.page(b) {
                 Page::F32(page) => attend::<V, f32>(page, job, first, &mut rows),
-                Page::Device(_) => unreachable!("pages of a host's cache are on the host"),
                 Page::F16(page) => attend::<V, u16>(page, job, first, &mut rows),
             }
         }
