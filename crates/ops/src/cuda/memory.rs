@@ -106,8 +106,10 @@ impl Gpu {
 
     /// Gives free buffers back to the driver once nothing uses them.
     fn trim(&self, memory: &mut Memory) {
-        // SAFETY: after waiting nothing runs any more; the caller has made the context current. A recorded launch that
-        // names a free buffer wrote it before and is in the stream too, or will fail a later comparison of addresses.
+        // What has been recorded and not yet run may use buffers that are free by now.
+        self.flush();
+        // SAFETY: after waiting nothing runs any more; the caller has made the context current. A graph that names a buffer
+        // is run again only for launches that name it too, hence while someone owns that address.
         unsafe {
             let _ = driver::stream::synchronize(self.0.stream);
             memory.release();

@@ -15,6 +15,8 @@ mod image;
 mod launch;
 mod memory;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use error::GpuError;
 pub use image::{Compiled, Compiler, ImageError, Target};
