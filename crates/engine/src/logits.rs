@@ -21,6 +21,14 @@ pub enum Logits {
 }
 
 impl Logits {
+    /// The only row of what a forward returned, in the memory of `old` if that can be had.
+    pub(crate) fn of_only_row(cx: &Cx, row: Mat, old: Option<Logits>) -> Logits {
+        match row.place() {
+            Place::Host => Logits::of_row(cx, &row, 0, old),
+            Place::Device => Logits::Device { row: Arc::new(row), copy: Arc::default() },
+        }
+    }
+
     /// Row `r` of what a forward returned, in the memory of `old` if that can be had.
     pub(crate) fn of_row(cx: &Cx, rows: &Mat, r: usize, old: Option<Logits>) -> Logits {
         match rows.place() {
@@ -38,6 +46,11 @@ impl Logits {
                 Logits::Device { row: Arc::new(row), copy: Arc::default() }
             }
         }
+    }
+
+    /// Whether they are on a device.
+    pub(crate) fn is_on_device(&self) -> bool {
+        matches!(self, Logits::Device { .. })
     }
 
     /// Number of logits.

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use tangelo_core::TokenId;
 use tangelo_model::{LayerState, LogitRows, Model, Segment, State};
-use tangelo_ops::{Cx, Mat};
+use tangelo_ops::Cx;
 
 use crate::error::{Error, Result};
 use crate::logits::Logits;
@@ -61,7 +61,7 @@ pub fn advance(model: &Model, cx: &Cx, batch: &mut [Advance<'_>]) -> Result<()> 
     let advanced = batch.iter_mut().filter(|part| !part.tokens.is_empty());
     for (row, part) in advanced.enumerate() {
         part.sequence.tokens.extend_from_slice(part.tokens);
-        part.sequence.set_logits(cx, &rows, row);
+        part.sequence.logits = Some(Logits::of_row(cx, &rows, row, part.sequence.logits.take()));
     }
     Ok(())
 }
@@ -117,11 +117,14 @@ impl Sequence {
             done += part.len();
             let is_last = done == tokens.len();
             let logits = if is_last { LogitRows::Last } else { LogitRows::None };
+            // Given back before the forward, the memory of the last ones is that of the new ones, and a step of decoding
+            // writes to the same address as the one before.
+            drop(self.logits.take_if(|logits| logits.is_on_device()));
             let mut segments = [Segment { tokens: part, state: &mut self.state, logits }];
             let rows = model.forward(cx, &mut segments)?;
             self.tokens.extend_from_slice(part);
             if is_last {
-                self.set_logits(cx, &rows, 0);
+                self.logits = Some(Logits::of_only_row(cx, rows, self.logits.take()));
             } else {
                 self.logits = None;
                 if on_chunk(done).is_break() {
@@ -205,10 +208,6 @@ impl Sequence {
             Some(&token) => Err(tangelo_model::Error::Token { token, vocab_size }.into()),
             None => Ok(()),
         }
-    }
-
-    fn set_logits(&mut self, cx: &Cx, rows: &Mat, row: usize) {
-        self.logits = Some(Logits::of_row(cx, rows, row, self.logits.take()));
     }
 }
 

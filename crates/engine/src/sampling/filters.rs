@@ -63,7 +63,7 @@ pub(super) fn best(peaks: &mut Peaks, logits: &[f32], n: usize, found: &mut Vec<
     found.sort_unstable();
 }
 
-/// The smallest logit that [`Candidates::select`] may look at, where it does not look at all.
+/// No candidate of [`Candidates::select`], nor the best token, has a smaller logit than this; `None` if all are looked at.
 pub(super) fn floor(params: &SamplingParams, vocab_size: usize, peaks: &mut Peaks) -> Option<f32> {
     let largest = f64::from(peaks.largest());
     let temperature = f64::from(params.temperature);

@@ -62,11 +62,6 @@ impl History {
         self.repetition == 1.0 && self.presence == 0.0 && self.frequency == 0.0
     }
 
-    /// Whether there are no [`History::changes`].
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
-
     /// Takes note of the next token.
     pub fn push(&mut self, token: TokenId, origin: Origin) {
         if self.is_idle() {
@@ -91,6 +86,11 @@ impl History {
         if *count == Count::default() {
             self.counts.remove(&token);
         }
+    }
+
+    /// Whether a token has a change.
+    pub fn has(&self, token: TokenId) -> bool {
+        self.counts.contains_key(&token)
     }
 
     /// What it does to the logits, one change per token in no particular order.

@@ -77,14 +77,7 @@ impl Sampler {
             Logits::Host(logits) => return self.sample(logits),
             Logits::Device { row, .. } => row,
         };
-        self.changes.clear();
-        self.changes.extend(self.history.changes());
-        for (&token, &bias) in &self.params.logit_bias {
-            match self.changes.iter_mut().find(|change| change.token == token) {
-                Some(change) => change.bias = bias,
-                None => self.changes.push(Change { bias, ..Change::none(token) }),
-            }
-        }
+        self.gather_changes();
         let changed = (!self.changes.is_empty()).then(|| change(row, &self.changes));
         let row = changed.as_ref().unwrap_or(row);
         if !self.peaks.set(&maxima(row)) {
@@ -116,24 +109,30 @@ impl Sampler {
     /// Puts the logits after penalties and bias into `changed`, and their maxima into `peaks`; false if they are the
     /// same as before and `changed` is left alone.
     fn change(&mut self, logits: &[f32]) -> Result<bool> {
-        if self.history.is_empty() && self.params.logit_bias.is_empty() {
+        self.gather_changes();
+        if self.changes.is_empty() {
             return Ok(false);
         }
         self.changed.clear();
         self.changed.extend_from_slice(logits);
-        for change in self.history.changes() {
+        for change in &self.changes {
             if let Some(logit) = self.changed.get_mut(change.token as usize) {
                 *logit = change.apply(*logit);
-            }
-        }
-        for (&token, &bias) in &self.params.logit_bias {
-            if let Some(logit) = self.changed.get_mut(token as usize) {
-                *logit += bias;
             }
         }
         // A penalty or bias near the end of the range may have overflowed.
         scan(&mut self.peaks, &self.changed)?;
         Ok(true)
+    }
+
+    /// Puts what penalties and biases do into `changes`, once per token.
+    fn gather_changes(&mut self) {
+        let biases = &self.params.logit_bias;
+        let bias = |token: TokenId| biases.get(&token).copied().unwrap_or(0.0);
+        self.changes.clear();
+        self.changes.extend(self.history.changes().map(|c| Change { bias: bias(c.token), ..c }));
+        let others = biases.iter().filter(|(token, _)| !self.history.has(**token));
+        self.changes.extend(others.map(|(&token, &bias)| Change { bias, ..Change::none(token) }));
     }
 
     /// Log-probabilities of `token` under `logits` (vocabulary), if the parameters ask for them.
