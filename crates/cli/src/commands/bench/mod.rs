@@ -1,8 +1,8 @@
 //! `tangelo bench`: how fast a model runs, how much memory that takes, and how near it is to what the machine can do.
 //!
 //! Speeds are medians with their ends, and fractions of limits that are measured in the same run
-//! ([`tangelo_ops::probe`]): prefill of the arithmetic, decode of the bandwidth of memory; on a GPU of that alone. `--json` and `--out` give
-//! the record that is kept in `bench/` of the repository.
+//! ([`tangelo_ops::probe`]): prefill of the arithmetic, decode of the bandwidth of memory; on a GPU of that alone. `--json`
+//! and `--out` give the record that is kept in `bench/` of the repository.
 
 mod compare;
 mod json;
