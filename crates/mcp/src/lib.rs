@@ -1,0 +1,2 @@
+//! Tools of MCP servers as tools of a conversation.
+#![forbid(unsafe_code)]
