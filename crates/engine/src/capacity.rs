@@ -28,7 +28,7 @@ pub fn context_bytes(model: &Model, tokens: usize) -> u64 {
 }
 
 /// The most tokens whose state fits in `bytes`, by whole pages.
-fn tokens_in(model: &Model, bytes: u64) -> usize {
+pub(crate) fn tokens_in(model: &Model, bytes: u64) -> usize {
     let config = model.config();
     let per_page = (State::bytes_per_token(config, model.kv_type()) * PAGE) as u64;
     let left = bytes.saturating_sub(State::bytes_fixed(config) as u64);

@@ -42,6 +42,26 @@ pub enum Error {
         /// Tokens of the context.
         context: usize,
     },
+    /// Nothing to begin with.
+    #[error("the prompt has no tokens, so there is nothing to continue: give at least one")]
+    EmptyPrompt,
+    /// More answers to one prompt than may be made at once.
+    #[error("{asked} answers to one prompt were asked for, but at most {most} can be made at once")]
+    TooManyAnswers {
+        /// Answers asked for.
+        asked: usize,
+        /// Answers at once.
+        most: usize,
+    },
+    /// Nobody wanted the result any more.
+    #[error("the work was cancelled before it was done")]
+    Cancelled,
+    /// A forward that others shared has failed.
+    #[error("the step that this answer was part of has failed: {reason}")]
+    Step {
+        /// What the model or the device said.
+        reason: String,
+    },
     /// A context that the model was not made for.
     #[error("a context of {context} tokens was asked for, but this model is made for at most {max}")]
     ContextTooLong {

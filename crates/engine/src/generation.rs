@@ -12,14 +12,17 @@ use tangelo_model::Model;
 use tangelo_ops::Cx;
 
 use crate::error::{Error, Result};
+use crate::mask::TokenMask;
 use crate::sampling::{Logprobs, Sampled, Sampler, SamplingParams};
-use crate::sequence::Sequence;
+use crate::sequence::{Advance, Sequence};
 
 /// When to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Tokens that end the answer; they are not part of it.
     pub stop_ids: Vec<TokenId>,
+    /// Tokens that the answer has at least: before, no stop token is chosen.
+    pub min_tokens: usize,
     /// Most tokens of the answer; `None` for as many as the context holds.
     pub max_tokens: Option<usize>,
     /// Most tokens of prompt and answer together.
@@ -82,7 +85,10 @@ impl Generation {
         if prompt >= context {
             return Err(Error::PromptTooLong { prompt, context });
         }
-        let sampler = Sampler::new(params, sequence.tokens(), vocab_size)?;
+        let mut sampler = Sampler::new(params, sequence.tokens(), vocab_size)?;
+        if limits.min_tokens > 0 {
+            sampler.forbid(&limits.stop_ids);
+        }
         let (answer, forced) = (Vec::new(), VecDeque::new());
         Ok(Generation { sequence, sampler, limits, answer, is_pending: false, forced, finished: None })
     }
@@ -98,19 +104,53 @@ impl Generation {
     /// # Errors
     /// If the model is not the sequence's, a forced token is outside the vocabulary, or no token can be chosen.
     pub fn step(&mut self, model: &Model, cx: &Cx) -> Result<Step> {
+        if self.is_over() {
+            return self.choose(None);
+        }
+        if let Some(token) = self.pending() {
+            self.sequence.decode(model, cx, token)?;
+            self.is_pending = false;
+        }
+        self.choose(None)
+    }
+
+    /// Whether no token follows, because a limit is reached or a stop token was chosen.
+    pub fn is_over(&mut self) -> bool {
         if self.finished.is_none() {
             self.finished = self.limit_reached();
         }
-        if let Some(finish) = self.finished {
+        self.finished.is_some()
+    }
+
+    /// The token of the answer that the model has not seen yet.
+    pub fn pending(&self) -> Option<TokenId> {
+        self.answer.last().copied().filter(|_| self.is_pending)
+    }
+
+    /// The part of a batch that shows the pending token to the model; `None` if there is none. The caller gives it to
+    /// [`crate::advance`].
+    pub fn advance(&mut self) -> Option<Advance<'_>> {
+        if !std::mem::take(&mut self.is_pending) {
+            return None;
+        }
+        let tokens = self.answer.last().map(std::slice::from_ref)?;
+        Some(Advance { sequence: &mut self.sequence, tokens, wants_logits: true })
+    }
+
+    /// The next token out of those that are allowed, or the end. Nothing may be pending, unless the answer is over.
+    ///
+    /// # Errors
+    /// [`Error::NoLogits`] if the model has yet to see the last token; if no token can be chosen.
+    pub fn choose(&mut self, allowed: Option<&TokenMask>) -> Result<Step> {
+        if self.is_over()
+            && let Some(finish) = self.finished
+        {
             return Ok(Step::Finished(finish));
         }
-        if self.is_pending
-            && let Some(&last) = self.answer.last()
-        {
-            self.sequence.decode(model, cx, last)?;
-            self.is_pending = false;
+        if self.is_pending {
+            return Err(Error::NoLogits);
         }
-        let token = self.choose()?;
+        let token = self.choose_token(allowed)?;
         if !token.is_forced && self.limits.stop_ids.contains(&token.id) {
             let finish = Finish::StopToken(token.id);
             self.finished = Some(finish);
@@ -118,21 +158,43 @@ impl Generation {
         }
         self.sampler.accept(token.id);
         self.answer.push(token.id);
+        if self.answer.len() == self.limits.min_tokens {
+            self.sampler.forbid(&[]);
+        }
         self.is_pending = true;
         Ok(Step::Token(token))
     }
 
-    fn choose(&mut self) -> Result<Token> {
+    fn choose_token(&mut self, allowed: Option<&TokenMask>) -> Result<Token> {
         let logits = self.sequence.placed_logits().ok_or(Error::NoLogits)?;
         match self.forced.pop_front() {
             Some(id) => {
                 Ok(Token { id, logprobs: self.sampler.logprobs(logits.as_slice(), id), is_forced: true })
             }
             None => {
-                let Sampled { token, logprobs } = self.sampler.sample_placed(logits)?;
+                let Sampled { token, logprobs } = match allowed {
+                    None => self.sampler.sample_placed(logits)?,
+                    Some(mask) => self.sampler.sample_allowed(logits.as_slice(), mask)?,
+                };
                 Ok(Token { id: token, logprobs, is_forced: false })
             }
         }
+    }
+
+    /// Whether the next token is forced.
+    pub fn is_forced(&self) -> bool {
+        !self.forced.is_empty()
+    }
+
+    /// Takes the state out, so that its memory can be used otherwise. Before the next step, [`Generation::resume`] must
+    /// bring back a sequence of the same tokens.
+    pub fn suspend(&mut self, model: &Model) -> Sequence {
+        std::mem::replace(&mut self.sequence, Sequence::new(model))
+    }
+
+    /// Undoes [`Generation::suspend`].
+    pub fn resume(&mut self, sequence: Sequence) {
+        self.sequence = sequence;
     }
 
     fn limit_reached(&self) -> Option<Finish> {

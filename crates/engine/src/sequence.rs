@@ -5,11 +5,13 @@
 //! pages of the attention caches: a fork costs the recurrent state (tens of megabytes in a model of 4 billion
 //! parameters) and a pointer per page.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use tangelo_core::TokenId;
 use tangelo_model::{LayerState, LogitRows, Model, Segment, State};
 use tangelo_ops::Cx;
+use tangelo_ops::attention::Elements;
 
 use crate::error::{Error, Result};
 use crate::logits::Logits;
@@ -40,10 +42,12 @@ pub struct Advance<'a> {
     pub sequence: &'a mut Sequence,
     /// Its next tokens; with none the sequence stays as it is.
     pub tokens: &'a [TokenId],
+    /// Whether the logits of the last one will be looked at. Computing them is a product with the whole vocabulary.
+    pub wants_logits: bool,
 }
 
 /// Advances every sequence of the batch by its own number of tokens in one forward. Each one's logits are
-/// afterwards those it would have had alone, bit for bit.
+/// afterwards those it would have had alone, bit for bit; it has none if it did not want them.
 ///
 /// # Errors
 /// If a sequence belongs to another model or a token is outside the vocabulary; no sequence has changed then.
@@ -52,16 +56,21 @@ pub fn advance(model: &Model, cx: &Cx, batch: &mut [Advance<'_>]) -> Result<()> 
         part.sequence.check(model, part.tokens)?;
     }
     let mut segments = Vec::with_capacity(batch.len());
-    for Advance { sequence, tokens } in batch.iter_mut() {
-        let logits = if tokens.is_empty() { LogitRows::None } else { LogitRows::Last };
+    for Advance { sequence, tokens, wants_logits } in batch.iter_mut() {
+        let logits = if tokens.is_empty() || !*wants_logits { LogitRows::None } else { LogitRows::Last };
         segments.push(Segment { tokens, state: &mut sequence.state, logits });
     }
     let rows = model.forward(cx, &mut segments)?;
     drop(segments);
-    let advanced = batch.iter_mut().filter(|part| !part.tokens.is_empty());
-    for (row, part) in advanced.enumerate() {
-        part.sequence.tokens.extend_from_slice(part.tokens);
-        part.sequence.logits = Some(Logits::of_row(cx, &rows, row, part.sequence.logits.take()));
+    let mut row = 0;
+    for part in batch.iter_mut().filter(|part| !part.tokens.is_empty()) {
+        let sequence = &mut *part.sequence;
+        sequence.tokens.extend_from_slice(part.tokens);
+        let old = sequence.logits.take();
+        if part.wants_logits {
+            sequence.logits = Some(Logits::of_row(cx, &rows, row, old));
+            row += 1;
+        }
     }
     Ok(())
 }
@@ -158,6 +167,11 @@ impl Sequence {
         &self.tokens
     }
 
+    /// The tokens so far; the state is given up.
+    pub fn into_tokens(self) -> Vec<TokenId> {
+        self.tokens
+    }
+
     /// Number of tokens so far.
     pub fn position(&self) -> usize {
         self.tokens.len()
@@ -176,6 +190,11 @@ impl Sequence {
     /// An independent copy.
     pub fn fork(&self) -> Sequence {
         self.clone()
+    }
+
+    /// Remembers this point and ends the sequence, which costs nothing.
+    pub fn into_kept(self) -> Kept {
+        Kept(self)
     }
 
     /// Remembers this point.
@@ -231,6 +250,39 @@ impl Kept {
         };
         let caches = self.0.state.layers().iter().map(cache).sum();
         (self.0.bytes() - caches, caches)
+    }
+
+    /// Bytes that the caches take per token, rounded up to a page.
+    pub(crate) fn cache_bytes_per_token(&self) -> usize {
+        self.bytes().1.checked_div(self.position()).unwrap_or(0)
+    }
+
+    /// The model's state at this point.
+    pub fn state(&self) -> &State {
+        self.0.state()
+    }
+
+    /// Logits of the last token, if they were kept.
+    pub fn placed_logits(&self) -> Option<&Logits> {
+        self.0.placed_logits()
+    }
+
+    /// The sequence up to this point.
+    pub fn as_sequence(&self) -> &Sequence {
+        &self.0
+    }
+
+    /// This point, in the memory of the host.
+    ///
+    /// # Errors
+    /// If its parts are not those of the model.
+    pub(crate) fn on_host(&self, model: &Model) -> Result<Kept> {
+        let mut parts: HashMap<String, Elements> =
+            self.state().tensors(model.config()).into_iter().map(|part| (part.name, part.data)).collect();
+        let take = |name: &str| parts.remove(name);
+        let state = State::from_tensors(model.config(), model.kv_type(), self.position(), take)?;
+        let logits = self.0.logits().map(<[f32]>::to_vec);
+        Ok(Kept(Sequence::from_parts(model, self.tokens().to_vec(), state, logits)))
     }
 
     /// A sequence that continues from this point.

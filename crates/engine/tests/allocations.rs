@@ -128,8 +128,10 @@ fn decoding_and_sampling_allocate_nothing_and_states_what_is_said() {
             (0..8).map(|_| common::prefilled(&model, &cx, &[1; PROMPT])).collect();
         let mut step = |token: u32| {
             let tokens = [token];
-            let mut batch: Vec<Advance<'_>> =
-                sequences.iter_mut().map(|sequence| Advance { sequence, tokens: &tokens }).collect();
+            let mut batch: Vec<Advance<'_>> = sequences
+                .iter_mut()
+                .map(|sequence| Advance { sequence, tokens: &tokens, wants_logits: true })
+                .collect();
             requests(|| advance(&model, &cx, &mut batch).unwrap())
         };
         for token in 0..WARM as u32 {

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::mamba2::MambaState;
 use crate::placement::Placement;
 use tangelo_formats::config::{BlockKind, Config};
-use tangelo_ops::Cx;
 use tangelo_ops::attention::{Elements, KvCache, KvType};
+use tangelo_ops::{Cx, Place};
 
 /// What one block remembers.
 #[derive(Clone, Debug)]
@@ -65,6 +65,15 @@ impl State {
                 LayerState::Stateless => {}
             }
         }
+    }
+
+    /// Whether a part is on a device.
+    pub fn is_on_device(&self) -> bool {
+        self.layers.iter().any(|layer| match layer {
+            LayerState::Mamba(state) => state.ssm.place() == Place::Device,
+            LayerState::Attention(cache) => cache.place() == Place::Device,
+            LayerState::Stateless => false,
+        })
     }
 
     /// Number of tokens this state has seen.

@@ -125,7 +125,7 @@ impl Session {
     /// When an answer ends: at the model's stop tokens, after `max_tokens`, or when the context is full.
     pub fn limits(&self, max_tokens: Option<usize>) -> Limits {
         let max_tokens = max_tokens.or(self.suggested.max_new_tokens);
-        Limits { stop_ids: self.stop_ids.clone(), max_tokens, context: self.context }
+        Limits { stop_ids: self.stop_ids.clone(), min_tokens: 0, max_tokens, context: self.context }
     }
 
     /// Whether a prompt of `tokens` tokens leaves room for an answer; asked before any work is done.

@@ -11,6 +11,7 @@ use super::peaks::Peaks;
 use super::random::Random;
 use crate::error::{Error, Result};
 use crate::logits::Logits;
+use crate::mask::TokenMask;
 
 /// A chosen token.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Sampler {
     changes: Vec<Change>,
     peaks: Peaks,
     candidates: Candidates,
+    /// Tokens that may not be chosen for now, sorted.
+    forbidden: Vec<TokenId>,
 }
 
 impl Sampler {
@@ -45,7 +48,8 @@ impl Sampler {
         prompt.iter().for_each(|&token| history.push(token, Origin::Prompt));
         let random = Random::new(params.seed);
         let (peaks, candidates) = (Peaks::default(), Candidates::default());
-        Ok(Sampler { params, history, random, changed: Vec::new(), changes: Vec::new(), peaks, candidates })
+        let (changed, changes, forbidden) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Sampler { params, history, random, changed, changes, peaks, candidates, forbidden })
     }
 
     /// The parameters.
@@ -66,6 +70,31 @@ impl Sampler {
         self.changed = changed;
         let token = token.ok_or(Error::NoCandidates)?;
         Ok(Sampled { token, logprobs: self.logprobs(logits, token) })
+    }
+
+    /// [`Sampler::sample`] among the tokens of a mask.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn sample_allowed(&mut self, logits: &[f32], allowed: &TokenMask) -> Result<Sampled> {
+        scan(&mut self.peaks, logits)?;
+        self.gather_changes();
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.clear();
+        changed.extend_from_slice(logits);
+        apply(&self.changes, &mut changed);
+        allowed.forbid_others(&mut changed);
+        let token = scan(&mut self.peaks, &changed).map(|()| self.choose(&changed));
+        self.changed = changed;
+        let token = token?.ok_or(Error::NoCandidates)?;
+        Ok(Sampled { token, logprobs: self.logprobs(logits, token) })
+    }
+
+    /// From now on these tokens are never chosen, in place of those forbidden before.
+    pub fn forbid(&mut self, tokens: &[TokenId]) {
+        self.forbidden = tokens.to_vec();
+        self.forbidden.sort_unstable();
+        self.forbidden.dedup();
     }
 
     /// [`Sampler::sample`] from logits that may be on a device. Of those, only what can be chosen comes to the host.
@@ -115,11 +144,7 @@ impl Sampler {
         }
         self.changed.clear();
         self.changed.extend_from_slice(logits);
-        for change in &self.changes {
-            if let Some(logit) = self.changed.get_mut(change.token as usize) {
-                *logit = change.apply(*logit);
-            }
-        }
+        apply(&self.changes, &mut self.changed);
         // A penalty or bias near the end of the range may have overflowed.
         scan(&mut self.peaks, &self.changed)?;
         Ok(true)
@@ -128,11 +153,16 @@ impl Sampler {
     /// Puts what penalties and biases do into `changes`, once per token.
     fn gather_changes(&mut self) {
         let biases = &self.params.logit_bias;
-        let bias = |token: TokenId| biases.get(&token).copied().unwrap_or(0.0);
+        let is_forbidden = |token: &TokenId| self.forbidden.binary_search(token).is_ok();
+        let bias = |token: TokenId| match is_forbidden(&token) {
+            true => f32::NEG_INFINITY,
+            false => biases.get(&token).copied().unwrap_or(0.0),
+        };
         self.changes.clear();
         self.changes.extend(self.history.changes().map(|c| Change { bias: bias(c.token), ..c }));
-        let others = biases.iter().filter(|(token, _)| !self.history.has(**token));
-        self.changes.extend(others.map(|(&token, &bias)| Change { bias, ..Change::none(token) }));
+        let biased = biases.keys().filter(|token| !is_forbidden(token));
+        let others = biased.chain(&self.forbidden).filter(|token| !self.history.has(**token));
+        self.changes.extend(others.map(|&token| Change { bias: bias(token), ..Change::none(token) }));
     }
 
     /// Log-probabilities of `token` under `logits` (vocabulary), if the parameters ask for them.
@@ -143,6 +173,15 @@ impl Sampler {
     /// Takes note that `token` is now part of the answer.
     pub fn accept(&mut self, token: TokenId) {
         self.history.push(token, Origin::Answer);
+    }
+}
+
+/// Makes the changes to `logits`, (vocabulary).
+fn apply(changes: &[Change], logits: &mut [f32]) {
+    for change in changes {
+        if let Some(logit) = logits.get_mut(change.token as usize) {
+            *logit = change.apply(*logit);
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `position` | number of tokens, decimal |
 //! | `kv` | type of keys and values, `f32` or `f16`; absent in version 1, which had f32 only |
 //! | `template` | whatever the writer uses to tell chat templates apart; may be absent |
-//! | `sha256` | of all bytes after the header, 64 hexadecimal digits |
+//! | `sha256` | 64 hexadecimal digits, of the values above (see `hash_metadata`) and all bytes after the header; in versions 1 and 2 of the latter only |
 //!
 //! and the tensors, in this order and with K, D, … as in `tangelo_model`, are
 //!
@@ -32,15 +32,19 @@
 mod read;
 mod write;
 
+pub(crate) use read::read_tokens;
 pub use read::{Restored, restore};
 pub use write::save;
 
+use std::collections::HashMap;
+
 use safetensors::Dtype;
+use sha2::{Digest as _, Sha256};
 use tangelo_model::{LayerState, Model};
 use tangelo_ops::attention::KvType;
 
 /// The version written, and the newest that is read.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 const FORMAT: &str = "tangelo-state";
 /// Bytes of the header length at the start of a safetensors file.
 const LENGTH_BYTES: u64 = 8;
@@ -160,6 +164,15 @@ fn layout(model: &Model, position: usize, has_logits: bool) -> Vec<Spec> {
     specs
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// What the hash says about the header: which model, how long, which type, which template.
+fn hash_metadata(hasher: &mut Sha256, metadata: &HashMap<String, String>) {
+    for key in ["model", "position", "kv", "template"] {
+        let value = metadata.get(key).map_or("", String::as_str);
+        hasher.update((value.len() as u64).to_le_bytes());
+        hasher.update(value.as_bytes());
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

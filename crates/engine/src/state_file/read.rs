@@ -8,11 +8,12 @@ use std::path::Path;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use sha2::{Digest as _, Sha256};
+use tangelo_core::TokenId;
 use tangelo_core::limits::{CONTEXT_TOKENS_MAX, STATE_HEADER_BYTES_MAX};
 use tangelo_model::{Model, State};
 use tangelo_ops::attention::{Elements, KvType};
 
-use super::{CONVERTED_AT_ONCE, FORMAT, LENGTH_BYTES, Problem, Spec, VERSION, hex, layout};
+use super::{CONVERTED_AT_ONCE, FORMAT, LENGTH_BYTES, Problem, Spec, VERSION, hash_metadata, hex, layout};
 use crate::error::{Error, Result};
 use crate::sequence::Sequence;
 
@@ -34,10 +35,7 @@ pub struct Restored {
 /// [`Error::Io`] if the file cannot be read, [`Error::StateFile`] with the [`Problem`] if it is not a state of this
 /// model, or damaged.
 pub fn restore(path: &Path, model: &Model) -> Result<Restored> {
-    read(path, model).map_err(|failure| match failure {
-        Failure::Io(cause) => Error::Io { path: path.to_path_buf(), action: "read", cause },
-        Failure::Problem(problem) => Error::StateFile { path: path.to_path_buf(), problem },
-    })
+    read(path, model).map_err(|failure| named(path, failure))
 }
 
 /// [`Error`] without the path.
@@ -58,46 +56,83 @@ impl From<Problem> for Failure {
     }
 }
 
-fn read(path: &Path, model: &Model) -> Result<Restored, Failure> {
-    let file = File::open(path)?;
-    let file_bytes = file.metadata()?.len();
-    let mut input = BufReader::new(file);
-    let (header, header_bytes) = read_header(&mut input, file_bytes)?;
-    let Some(metadata) = header.metadata() else {
-        return Err(not_a_state("its header has no metadata").into());
+/// The tokens of a file written by [`super::save`]. Whether the rest is sound is not looked at.
+///
+/// # Errors
+/// As [`restore`].
+pub(crate) fn read_tokens(path: &Path, model: &Model) -> Result<Vec<TokenId>> {
+    let read = || {
+        let mut opened = Opened::new(path, model)?;
+        let tokens = opened.read_tokens(&mut Sha256::new())?;
+        check_tokens(&tokens, model)?;
+        Ok(tokens)
     };
-    let position = check_metadata(metadata, model)?;
-    let specs = check_layout(&header, model, position)?;
-    let data_bytes: u64 = specs.iter().filter_map(Spec::num_bytes).map(|n| n as u64).sum();
-    let expected = LENGTH_BYTES.saturating_add(header_bytes).saturating_add(data_bytes);
-    if expected != file_bytes {
-        return Err(Problem::Size { expected, found: file_bytes }.into());
+    read().map_err(|failure| named(path, failure))
+}
+
+fn named(path: &Path, failure: Failure) -> Error {
+    match failure {
+        Failure::Io(cause) => Error::Io { path: path.to_path_buf(), action: "read", cause },
+        Failure::Problem(problem) => Error::StateFile { path: path.to_path_buf(), problem },
+    }
+}
+
+/// A file whose header is what it should be, at the beginning of its tensors.
+struct Opened {
+    input: BufReader<File>,
+    metadata: HashMap<String, String>,
+    position: usize,
+    /// In the order of the file; the first one is that of the tokens.
+    specs: Vec<Spec>,
+}
+
+impl Opened {
+    fn new(path: &Path, model: &Model) -> Result<Opened, Failure> {
+        let file = File::open(path)?;
+        let file_bytes = file.metadata()?.len();
+        let mut input = BufReader::new(file);
+        let (header, header_bytes) = read_header(&mut input, file_bytes)?;
+        let Some(metadata) = header.metadata() else {
+            return Err(not_a_state("its header has no metadata").into());
+        };
+        let position = check_metadata(metadata, model)?;
+        let specs = check_layout(&header, model, position)?;
+        let data_bytes: u64 = specs.iter().filter_map(Spec::num_bytes).map(|n| n as u64).sum();
+        let expected = LENGTH_BYTES.saturating_add(header_bytes).saturating_add(data_bytes);
+        if expected != file_bytes {
+            return Err(Problem::Size { expected, found: file_bytes }.into());
+        }
+        // The file really has the bytes of all tensors: from here on nothing larger than it is allocated.
+        Ok(Opened { input, metadata: metadata.clone(), position, specs })
     }
 
-    // The file really has the bytes of all tensors: from here on nothing larger than it is allocated.
+    fn read_tokens(&mut self, hasher: &mut Sha256) -> Result<Vec<TokenId>, Failure> {
+        Ok(read_words(&mut self.input, hasher, self.position, u32::from_le_bytes)?)
+    }
+}
+
+fn read(path: &Path, model: &Model) -> Result<Restored, Failure> {
+    let mut opened = Opened::new(path, model)?;
     let mut hasher = Sha256::new();
-    let mut tokens = Vec::new();
+    if opened.metadata.get("version").is_none_or(|version| version != "1" && version != "2") {
+        hash_metadata(&mut hasher, &opened.metadata);
+    }
+    let tokens = opened.read_tokens(&mut hasher)?;
+    let Opened { mut input, metadata, position, specs } = opened;
     let mut parts = HashMap::with_capacity(specs.len());
-    for spec in specs {
+    for spec in specs.into_iter().skip(1) {
         let len = spec.shape.iter().product();
-        if spec.name == "tokens" {
-            tokens = read_words(&mut input, &mut hasher, len, u32::from_le_bytes)?;
+        let data = if spec.dtype == Dtype::F16 {
+            Elements::F16(read_words(&mut input, &mut hasher, len, u16::from_le_bytes)?)
         } else {
-            let data = if spec.dtype == Dtype::F16 {
-                Elements::F16(read_words(&mut input, &mut hasher, len, u16::from_le_bytes)?)
-            } else {
-                Elements::F32(read_words(&mut input, &mut hasher, len, f32::from_le_bytes)?)
-            };
-            parts.insert(spec.name, data);
-        }
+            Elements::F32(read_words(&mut input, &mut hasher, len, f32::from_le_bytes)?)
+        };
+        parts.insert(spec.name, data);
     }
     if metadata.get("sha256") != Some(&hex(&hasher.finalize())) {
         return Err(Problem::Hash.into());
     }
-    let vocab_size = model.config().vocab_size;
-    if let Some(token) = tokens.iter().find(|&&t| t as usize >= vocab_size) {
-        return Err(damaged(format!("token {token} is outside the vocabulary of {vocab_size}")).into());
-    }
+    check_tokens(&tokens, model)?;
     let logits = match parts.remove("logits") {
         Some(Elements::F32(logits)) => Some(logits),
         _ => None,
@@ -106,6 +141,14 @@ fn read(path: &Path, model: &Model) -> Result<Restored, Failure> {
         .map_err(|error| damaged(error.to_string()))?;
     let sequence = Sequence::from_parts(model, tokens, state, logits);
     Ok(Restored { sequence, template: metadata.get("template").cloned() })
+}
+
+fn check_tokens(tokens: &[TokenId], model: &Model) -> Result<(), Problem> {
+    let vocab_size = model.config().vocab_size;
+    match tokens.iter().find(|&&token| token as usize >= vocab_size) {
+        Some(token) => Err(damaged(format!("token {token} is outside the vocabulary of {vocab_size}"))),
+        None => Ok(()),
+    }
 }
 
 /// The header and its length in bytes.

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tangelo_model::{Model, StateTensor};
 use tangelo_ops::attention::Elements;
 
-use super::{CONVERTED_AT_ONCE, FORMAT, Spec, VERSION, hex, layout};
+use super::{CONVERTED_AT_ONCE, FORMAT, Spec, VERSION, hash_metadata, hex, layout};
 use crate::atomic;
 use crate::error::{Error, Result};
 use crate::sequence::Sequence;
@@ -22,13 +22,15 @@ use crate::sequence::Sequence;
 pub fn save(sequence: &Sequence, model: &Model, template: Option<&str>, path: &Path) -> Result<()> {
     sequence.check_model(model)?;
     let parts = sequence.state().tensors(model.config());
+    let mut metadata = metadata(sequence, model, template);
     let mut hasher = Sha256::new();
+    hash_metadata(&mut hasher, &metadata);
     let hashed = for_each_chunk(sequence, &parts, &mut |bytes| {
         hasher.update(bytes);
         Ok(())
     });
     hashed.map_err(|cause| Error::Io { path: path.to_path_buf(), action: "written", cause })?;
-    let metadata = metadata(sequence, model, template, &hex(&hasher.finalize()));
+    metadata.insert("sha256".to_string(), hex(&hasher.finalize()));
     let specs = layout(model, sequence.position(), sequence.logits().is_some());
     atomic::write(path, |out| {
         let header = header(metadata, &specs)?;
@@ -38,19 +40,13 @@ pub fn save(sequence: &Sequence, model: &Model, template: Option<&str>, path: &P
     })
 }
 
-fn metadata(
-    sequence: &Sequence,
-    model: &Model,
-    template: Option<&str>,
-    sha256: &str,
-) -> HashMap<String, String> {
+fn metadata(sequence: &Sequence, model: &Model, template: Option<&str>) -> HashMap<String, String> {
     let mut metadata: HashMap<String, String> = [
         ("format", FORMAT.to_string()),
         ("version", VERSION.to_string()),
         ("model", hex(&model.fingerprint())),
         ("position", sequence.position().to_string()),
         ("kv", model.kv_type().to_string()),
-        ("sha256", sha256.to_string()),
     ]
     .map(|(key, value)| (key.to_string(), value))
     .into();

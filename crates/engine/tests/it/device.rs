@@ -70,7 +70,11 @@ fn neither_chunks_nor_steps_nor_batches_show() {
         let mut batch: Vec<Sequence> =
             lengths.iter().map(|&length| prefilled(&model, &cx, &all[..length])).collect();
         let next = [1, 2, 5, 1].map(|count| &all[100..100 + count]);
-        let parts = batch.iter_mut().zip(next).map(|(sequence, tokens)| Advance { sequence, tokens });
+        let parts = batch.iter_mut().zip(next).map(|(sequence, tokens)| Advance {
+            sequence,
+            tokens,
+            wants_logits: true,
+        });
         advance(&model, &cx, &mut parts.collect::<Vec<_>>()).unwrap();
         for ((sequence, length), next) in batch.iter().zip(lengths).zip(next) {
             let mut alone = prefilled(&model, &cx, &all[..length]);

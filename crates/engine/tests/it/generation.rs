@@ -9,7 +9,7 @@ use tangelo_model::Model;
 use tangelo_ops::Cx;
 
 fn limits(max_tokens: usize) -> Limits {
-    Limits { stop_ids: Vec::new(), max_tokens: Some(max_tokens), context: 4096 }
+    Limits { stop_ids: Vec::new(), min_tokens: 0, max_tokens: Some(max_tokens), context: 4096 }
 }
 
 /// Runs to the end.

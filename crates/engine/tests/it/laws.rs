@@ -100,7 +100,11 @@ fn a_ragged_batch_is_each_alone() {
             let mut parts: Vec<Advance<'_>> = batch
                 .iter_mut()
                 .zip(&order)
-                .map(|(sequence, &i)| Advance { sequence, tokens: &tokens[parts[i].1.clone()] })
+                .map(|(sequence, &i)| Advance {
+                    sequence,
+                    tokens: &tokens[parts[i].1.clone()],
+                    wants_logits: true,
+                })
                 .collect();
             advance(model, &cx, &mut parts).unwrap();
             for (sequence, &i) in batch.iter().zip(&order) {
@@ -204,8 +208,8 @@ fn what_does_not_belong_together_is_refused_and_changes_nothing() {
     }
     let mut second = Sequence::new(&model);
     let mut batch = [
-        Advance { sequence: &mut sequence, tokens: &tokens },
-        Advance { sequence: &mut second, tokens: &bad },
+        Advance { sequence: &mut sequence, tokens: &tokens, wants_logits: true },
+        Advance { sequence: &mut second, tokens: &bad, wants_logits: true },
     ];
     assert!(advance(&model, &cx, &mut batch).is_err());
     assert_same(&seen(&model, &sequence), &before, "after refusals");

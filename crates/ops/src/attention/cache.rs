@@ -168,8 +168,17 @@ impl KvCache {
         num_pages * self.page_bytes()
     }
 
+    /// Which pages these are: equal numbers for pages shared with another cache, as long as both live.
+    pub fn page_ids(&self) -> impl Iterator<Item = usize> + '_ {
+        let (host, device) = match &self.pages {
+            Pages::Host(pages) => (pages.as_slice(), None),
+            Pages::Device(pages) => (&[][..], Some(pages.ids())),
+        };
+        host.iter().map(|page| Arc::as_ptr(page).addr()).chain(device.into_iter().flatten())
+    }
+
     /// Bytes of a page.
-    pub(super) fn page_bytes(&self) -> usize {
+    pub fn page_bytes(&self) -> usize {
         2 * PAGE * self.width() * self.kv_type.bytes()
     }
 

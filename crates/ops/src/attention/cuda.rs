@@ -56,6 +56,11 @@ impl DevicePages {
         DevicePages::new(gpu, pages.iter().map(|page| Arc::new(to_device(gpu, page))).collect())
     }
 
+    /// See `KvCache::page_ids`.
+    pub(super) fn ids(&self) -> impl Iterator<Item = usize> + '_ {
+        self.pages.iter().map(|page| Arc::as_ptr(page).addr())
+    }
+
     pub(super) fn len(&self) -> usize {
         self.pages.len()
     }

@@ -224,7 +224,7 @@ impl Bench<'_> {
         let start = Instant::now();
         let parts = sequences.iter_mut().zip(tokens.chunks(1));
         let mut batch: Vec<Advance<'_>> =
-            parts.map(|(sequence, tokens)| Advance { sequence, tokens }).collect();
+            parts.map(|(sequence, tokens)| Advance { sequence, tokens, wants_logits: true }).collect();
         advance(self.model, self.cx, &mut batch)?;
         self.wait()?;
         Ok(start.elapsed())
