@@ -540,6 +540,9 @@ impl Scheduler {
     fn choose(&mut self) {
         let mut over = Vec::new();
         for (at, answering) in self.answering.iter_mut().enumerate() {
+            if answering.generation.pending().is_some() {
+                continue; // It had to make room, and its last token comes in the next forward.
+            }
             let position = answering.generation.sequence().position();
             if position >= answering.kept_at + PERIOD && position.is_multiple_of(PERIOD) {
                 answering.kept_at = position;

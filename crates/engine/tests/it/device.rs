@@ -147,7 +147,7 @@ fn steps_become_one_graph_and_choose_what_the_host_chooses() {
     let (here, model) = (load(name), load_on(&there, name));
     for params in params {
         let answer = |model: &Model, cx: &Cx| {
-            let limits = Limits { stop_ids: Vec::new(), max_tokens: Some(12), context: 200 };
+            let limits = Limits { stop_ids: Vec::new(), min_tokens: 0, max_tokens: Some(12), context: 200 };
             let sequence = prefilled(model, cx, &prompt("tiny", 50));
             let mut generation = Generation::new(sequence, params.clone(), limits).unwrap();
             let step = |_| match generation.step(model, cx).unwrap() {

@@ -8,4 +8,5 @@ mod common;
 mod device;
 mod generation;
 mod laws;
+mod scheduler;
 mod state_file;

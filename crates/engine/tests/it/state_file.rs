@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{bits, cx, load, prefilled, prompt};
 use safetensors::SafeTensors;
+use sha2::{Digest as _, Sha256};
 use tangelo_engine::state_file::{self, Problem};
 use tangelo_engine::{Error, Sequence};
 use tangelo_model::Model;
@@ -51,13 +52,26 @@ fn with_header(bytes: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
 }
 
 #[test]
+fn what_the_header_says_is_hashed_too() {
+    let folder = Folder::new("header");
+    let model = load("tiny");
+    let (sequence, _) = saved(&model, &folder, 20);
+    state_file::save(&sequence, &model, Some("a template"), &folder.file()).unwrap();
+    let bytes = std::fs::read(folder.file()).unwrap();
+    assert_eq!(state_file::restore(&folder.file(), &model).unwrap().template.as_deref(), Some("a template"));
+    let forged = with_header(&bytes, |header| header.replace("a template", "b template"));
+    std::fs::write(folder.file(), forged).unwrap();
+    assert!(matches!(problem(&folder.file(), &model), Problem::Hash));
+}
+
+#[test]
 fn any_reader_of_safetensors_can_look_inside() {
     let folder = Folder::new("inside");
     let model = load("tiny");
     let (sequence, bytes) = saved(&model, &folder, 50);
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = header.metadata().as_ref().unwrap();
-    assert_eq!((metadata["format"].as_str(), metadata["version"].as_str()), ("tangelo-state", "2"));
+    assert_eq!((metadata["format"].as_str(), metadata["version"].as_str()), ("tangelo-state", "3"));
     assert_eq!((metadata["position"].as_str(), metadata["model"].len()), ("50", 64));
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let logits = tensors.tensor("logits").unwrap();
@@ -77,9 +91,9 @@ fn the_wrong_file_is_named_for_what_it_is() {
     let path = folder.file();
     assert!(matches!(problem(&path, &other), Problem::OtherModel { .. }));
 
-    let newer = with_header(&bytes, |h| h.replace(r#""version":"2""#, r#""version":"3""#));
+    let newer = with_header(&bytes, |h| h.replace(r#""version":"3""#, r#""version":"4""#));
     std::fs::write(&path, newer).unwrap();
-    assert!(matches!(problem(&path, &model), Problem::NewerVersion { found: 3 }));
+    assert!(matches!(problem(&path, &model), Problem::NewerVersion { found: 4 }));
 
     let elsewhere = folder.0.join("none.state");
     let error = state_file::restore(&elsewhere, &model).unwrap_err();
@@ -100,8 +114,23 @@ fn a_state_goes_on_only_as_it_began() {
     let folder = Folder::new("kv");
     let model = load("tiny");
     let (_, f32_file) = saved(&model, &folder, 50);
+    // Files of versions 1 and 2 hash the data alone.
+    let header_end = 8 + u64::from_le_bytes(f32_file[..8].try_into().unwrap()) as usize;
+    let of_data: String =
+        Sha256::digest(&f32_file[header_end..]).iter().map(|b| format!("{b:02x}")).collect();
+    let (_, metadata) = SafeTensors::read_metadata(&f32_file).unwrap();
+    let of_all = metadata.metadata().as_ref().unwrap()["sha256"].clone();
+    assert_ne!(of_all, of_data);
+    let old = |version: &str, header: &str| {
+        let header = header.replace(r#""version":"3""#, &format!(r#""version":"{version}""#));
+        header.replace(&of_all, &of_data)
+    };
+    std::fs::write(folder.file(), with_header(&f32_file, |header| old("2", header))).unwrap();
+    assert_eq!(state_file::restore(&folder.file(), &model).unwrap().sequence.position(), 50);
+    std::fs::write(folder.file(), with_header(&f32_file, |header| old("3", header))).unwrap();
+    assert!(matches!(problem(&folder.file(), &model), Problem::Hash));
     let without_kv = |header: &str| {
-        let header = header.replace(r#""version":"2""#, r#""version":"1""#);
+        let header = old("1", header);
         header.replace(r#","kv":"f32""#, "").replace(r#""kv":"f32","#, "")
     };
     let first_version = with_header(&f32_file, without_kv);
@@ -178,7 +207,7 @@ fn hostile_headers_are_refused_before_memory_is_taken() {
     check("position", &replaced(r#""position":"9""#, r#""position":"99999999999""#), "the position is");
     check("negative", &replaced(r#""position":"9""#, r#""position":"-1""#), "the position is `-1`");
     check("other position", &replaced(r#""position":"9""#, r#""position":"8""#), "instead of");
-    check("version", &replaced(r#""version":"2""#, r#""version":"x""#), "the version is `x`");
+    check("version", &replaced(r#""version":"3""#, r#""version":"x""#), "the version is `x`");
     check("kv", &replaced(r#""kv":"f32""#, r#""kv":"f8""#), "keys and values are `f8`");
     check("kv", &replaced(r#""kv":"f32""#, r#""kv":"f16""#), "run with --kv f16");
     check("renamed", &replaced("layers.0.conv", "layers.1.conv"), "no tensor layers.0.conv");
@@ -191,10 +220,16 @@ fn hostile_headers_are_refused_before_memory_is_taken() {
     let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let mut data = bytes[8 + len..].to_vec();
     data[..4].copy_from_slice(&512u32.to_le_bytes());
-    use sha2::Digest as _;
-    let digits =
-        |data: &[u8]| -> String { sha2::Sha256::digest(data).iter().map(|b| format!("{b:02x}")).collect() };
-    let (old, new) = (digits(&bytes[8 + len..]), digits(&data));
-    let header = with_header(&bytes, |header| header.replace(&old, &new));
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
+    let metadata = metadata.metadata().as_ref().unwrap();
+    let mut hasher = Sha256::new();
+    for key in ["model", "position", "kv", "template"] {
+        let value = metadata.get(key).map_or("", String::as_str);
+        hasher.update((value.len() as u64).to_le_bytes());
+        hasher.update(value);
+    }
+    hasher.update(&data);
+    let new: String = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let header = with_header(&bytes, |header| header.replace(&metadata["sha256"], &new));
     check("token", &[&header[..8 + len], &data].concat(), "token 512 is outside the vocabulary of 512");
 }
