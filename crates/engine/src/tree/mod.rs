@@ -17,8 +17,6 @@
 mod files;
 mod pages;
 mod paths;
-#[cfg(test)]
-mod tests;
 
 pub use files::Folder;
 

@@ -10,3 +10,4 @@ mod generation;
 mod laws;
 mod scheduler;
 mod state_file;
+mod tree;
