@@ -58,19 +58,29 @@ pub fn advance(model: &Model, cx: &Cx, batch: &mut [Advance<'_>]) -> Result<()> 
     let mut segments = Vec::with_capacity(batch.len());
     for Advance { sequence, tokens, wants_logits } in batch.iter_mut() {
         let logits = if tokens.is_empty() || !*wants_logits { LogitRows::None } else { LogitRows::Last };
+        sequence.give_back_logits();
         segments.push(Segment { tokens, state: &mut sequence.state, logits });
     }
     let rows = model.forward(cx, &mut segments)?;
     drop(segments);
-    let mut row = 0;
+    let (mut rows, mut row) = (Some(rows), 0);
     for part in batch.iter_mut().filter(|part| !part.tokens.is_empty()) {
         let sequence = &mut *part.sequence;
         sequence.tokens.extend_from_slice(part.tokens);
         let old = sequence.logits.take();
-        if part.wants_logits {
-            sequence.logits = Some(Logits::of_row(cx, &rows, row, old));
-            row += 1;
+        if !part.wants_logits {
+            continue;
         }
+        sequence.logits = match rows.take() {
+            Some(only) if only.rows() == 1 => Some(Logits::of_only_row(cx, only, old)),
+            Some(all) => {
+                let logits = Logits::of_row(cx, &all, row, old);
+                rows = Some(all);
+                Some(logits)
+            }
+            None => None,
+        };
+        row += 1;
     }
     Ok(())
 }
@@ -126,9 +136,7 @@ impl Sequence {
             done += part.len();
             let is_last = done == tokens.len();
             let logits = if is_last { LogitRows::Last } else { LogitRows::None };
-            // Given back before the forward, the memory of the last ones is that of the new ones, and a step of decoding
-            // writes to the same address as the one before.
-            drop(self.logits.take_if(|logits| logits.is_on_device()));
+            self.give_back_logits();
             let mut segments = [Segment { tokens: part, state: &mut self.state, logits }];
             let rows = model.forward(cx, &mut segments)?;
             self.tokens.extend_from_slice(part);
@@ -212,6 +220,12 @@ impl Sequence {
         }
         *self = kept.0.clone();
         Ok(())
+    }
+
+    /// Given back before the forward, the memory of the last logits on a device is that of the new ones, and a step of
+    /// decoding writes to the same address as the one before.
+    fn give_back_logits(&mut self) {
+        drop(self.logits.take_if(|logits| logits.is_on_device()));
     }
 
     /// Whether the model made this sequence.
