@@ -72,6 +72,13 @@ pub(super) fn strftime(format: &str, unix_s: Option<i64>) -> Result<String, Erro
     Ok(text)
 }
 
+/// A moment in seconds since 1970 as RFC 3339 writes it, in UTC and without fractions.
+pub fn rfc3339(unix_s: i64) -> String {
+    let civil = Civil::from_unix(unix_s.clamp(0, UNIX_S_MAX));
+    let Civil { year, month, day, second_of_day: s, .. } = civil;
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
+}
+
 impl Civil {
     fn from_unix(unix_s: i64) -> Self {
         let days = unix_s.div_euclid(DAY_S);
@@ -152,6 +159,14 @@ mod tests {
         ] {
             assert_eq!(strftime(format, Some(unix_s)).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn rfc3339_is_pythons() {
+        // Python: datetime.utcfromtimestamp(t).isoformat() + "Z".
+        assert_eq!(rfc3339(951_827_696), "2000-02-29T12:34:56Z");
+        assert_eq!(rfc3339(-1), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(i64::MAX), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod python;
 
 use std::io;
 
+pub use clock::rfc3339;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use serde_json::Value as Json;

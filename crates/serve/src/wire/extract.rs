@@ -1,0 +1,57 @@
+//! Bodies of requests, and errors in a dialect's own shape.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+
+/// A JSON object.
+///
+/// Its `Content-Type` need not say so, since many short examples forget it, unless a page in a browser sends it:
+/// browsers ask a server for leave before they send it JSON, but not before they send it plain text.
+#[derive(Debug)]
+pub struct Body(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if request.headers().contains_key(header::ORIGIN) && !is_json(request.headers()) {
+            let message = "the body must be sent with `Content-Type: application/json`";
+            return Err(ApiError::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
+            let message = if too_large {
+                "the body is larger than this server accepts; send less, or raise its limit"
+            } else {
+                "the body did not arrive whole"
+            };
+            ApiError::with_status(rejection.status(), message)
+        })?;
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(map)) => Ok(Self(map)),
+            Ok(_) => Err(ApiError::invalid(None, "the body must be a JSON object")),
+            Err(error) => Err(ApiError::invalid(None, format!("the body must be a JSON object: {error}"))),
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Puts the error of a response into the shape that a dialect has for it. Headers and status stay.
+pub async fn errors_as(response: Response, shape: fn(&ApiError) -> Value) -> Response {
+    let Some(error) = response.extensions().get::<ApiError>() else { return response };
+    let body = Json(shape(error)).into_response();
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, body.into_body())
+}
