@@ -92,6 +92,11 @@ impl StreamParser {
         self
     }
 
+    /// Whether what comes next is reasoning, as far as the output is decided.
+    pub fn is_reasoning(&self) -> bool {
+        matches!(self.mode, Mode::ReasoningStart(_) | Mode::Reasoning)
+    }
+
     /// Takes the next piece of the output and returns what is now certain; may be empty.
     pub fn push(&mut self, text: &str) -> Vec<Event> {
         self.buffer.push_str(text);

@@ -49,3 +49,9 @@ pub const LOGPROBS_MAX: usize = 1024;
 pub const LOGIT_BIAS_MAX: usize = 65_536;
 /// Largest image of the kernels of a device that is taken from a file.
 pub const KERNEL_IMAGE_BYTES_MAX: u64 = 256 << 20;
+/// Longest JSON schema, regular expression or grammar that an answer may be constrained by.
+pub const GRAMMAR_BYTES_MAX: usize = 2 << 20;
+/// Most states with a name that a server keeps.
+pub const NAMED_STATES_MAX: usize = 10_000;
+/// Most bytes of what is kept beside such a state: its tokens and its conversation.
+pub const NAMED_STATE_ENTRY_BYTES_MAX: u64 = 256 << 20;

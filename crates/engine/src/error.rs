@@ -117,6 +117,12 @@ pub enum Error {
     /// Nothing is left to choose from.
     #[error("every token has the logit -inf, so none can be chosen: remove some of the logit bias")]
     NoCandidates,
+    /// A grammar that cannot be followed.
+    #[error("the answer cannot be constrained: {reason}")]
+    Grammar {
+        /// Why.
+        reason: String,
+    },
     /// A state file that is not what it should be.
     #[error("{}: {problem}", path.display())]
     StateFile {

@@ -17,9 +17,10 @@ pub trait Guide: Send {
         true
     }
 
-    /// The prompt is in memory; the first token comes next.
-    fn started(&mut self, report: &Report) {
+    /// The prompt is in memory. Returns tokens that the answer begins with, which are not sampled; usually none.
+    fn started(&mut self, report: &Report) -> Vec<TokenId> {
         let _ = report;
+        Vec::new()
     }
 
     /// Which tokens may come next; `None` for all.

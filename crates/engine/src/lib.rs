@@ -17,6 +17,7 @@
 
 mod atomic;
 mod capacity;
+mod constraint;
 mod error;
 mod generation;
 mod guide;
@@ -30,6 +31,7 @@ pub mod state_file;
 mod tree;
 
 pub use capacity::{available_bytes, check_context, check_weights, context_bytes, default_context};
+pub use constraint::{Constraint, Grammar, Grammars};
 pub use error::{Error, Result};
 pub use generation::{Finish, Generation, Limits, Step, Token};
 pub use guide::{Ended, Flow, Guide, Report};

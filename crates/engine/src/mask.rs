@@ -51,6 +51,22 @@ impl TokenMask {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Whether no token is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
+    /// Keeps the tokens that `other` has too; if there are none, changes nothing and returns false.
+    pub fn intersect(&mut self, other: &TokenMask) -> bool {
+        let both = self.words.iter().zip(&other.words);
+        if both.clone().all(|(a, b)| a & b == 0) {
+            return false;
+        }
+        let others = other.words.iter().chain(std::iter::repeat(&0));
+        self.words.iter_mut().zip(others).for_each(|(word, other)| *word &= other);
+        true
+    }
+
     /// The tokens of the set, in increasing order.
     pub fn tokens(&self) -> impl Iterator<Item = TokenId> + '_ {
         self.words.iter().enumerate().flat_map(|(at, &word)| {

@@ -120,8 +120,8 @@ impl Scheduler {
                 forks.push(sequence);
                 for (Branch { params, limits, mut guide }, sequence) in branches.into_iter().zip(forks) {
                     match Generation::new(sequence, params, limits) {
-                        Ok(generation) => {
-                            guide.started(&report);
+                        Ok(mut generation) => {
+                            generation.force(&guide.started(&report));
                             self.answering.push(Answering { number, owner, generation, guide, kept_at });
                             kept_at = position; // Only the first of several need keep it.
                         }

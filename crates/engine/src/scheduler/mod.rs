@@ -204,6 +204,11 @@ impl Scheduler {
         }
     }
 
+    /// Whether no new work is taken.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
     /// Ends everything at once.
     pub fn cancel_all(&mut self) {
         self.close();

@@ -1,0 +1,235 @@
+//! Constraints: which tokens may come next so that the answer is one of a grammar.
+//!
+//! Grammars are compiled and followed by the `llguidance` crate, for the vocabulary of one model. What is added here:
+//!
+//! - **Refusal.** What is not supported, too large or contradictory is an error before the first token; a state in which no
+//!   token may follow is an error after. Nothing is ever let through unconstrained.
+//! - **No idle space.** JSON has one space after `:` and `,` and no other whitespace between its parts, as models write
+//!   it: otherwise a model that knows nothing, or has lost its way, writes spaces until its tokens are used up.
+//! - **An end.** When few tokens are left, of the tokens allowed those stay that come to an end soonest ([`closing`]), so
+//!   that an answer of any model is complete where a grammar has a short way to its end.
+
+mod closing;
+
+use std::fmt;
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{Value, json};
+use tangelo_core::TokenId;
+use tangelo_core::limits::GRAMMAR_BYTES_MAX;
+
+use crate::error::{Error, Result};
+use crate::mask::TokenMask;
+use closing::Closers;
+
+/// Work that a compilation may take, in units of the library; its default is a few milliseconds.
+const COMPILE_FUEL_MAX: u64 = 4_000_000;
+/// States of a lexer, of one to two kilobytes each.
+const LEXER_STATES_MAX: usize = 50_000;
+
+/// What an answer must be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grammar {
+    /// A JSON object.
+    JsonObject,
+    /// JSON of this schema.
+    JsonSchema(Value),
+    /// A text that the expression matches from its beginning to its end.
+    Regex(String),
+    /// A text of this grammar, in llguidance's variant of Lark.
+    Lark(String),
+}
+
+/// Compiles grammars for the vocabulary of one model.
+pub struct Grammars {
+    factory: ParserFactory,
+    closers: Arc<Closers>,
+    stop_ids: Vec<TokenId>,
+}
+
+impl Grammars {
+    /// For a vocabulary given as the bytes of every token. Grammars name `special` tokens as `<...>`, and their bytes
+    /// as text are something else. `stop_ids` end an answer.
+    ///
+    /// # Errors
+    /// [`Error::Grammar`] if there is no stop token, or the vocabulary cannot be used.
+    pub fn new(vocabulary: &[Vec<u8>], special: &[TokenId], stop_ids: &[TokenId]) -> Result<Grammars> {
+        let problem = |reason: String| Error::Grammar { reason };
+        let stop_ids: Vec<TokenId> =
+            stop_ids.iter().copied().filter(|&id| (id as usize) < vocabulary.len()).collect();
+        let Some(&eos) = stop_ids.first() else {
+            return Err(problem("the model has no stop token, so an answer could not end".to_string()));
+        };
+        let closers = Arc::new(Closers::new(vocabulary, special, &stop_ids));
+        let mut words = vocabulary.to_vec();
+        for &id in special.iter().chain(&stop_ids) {
+            if let Some(word) = words.get_mut(id as usize) {
+                word.insert(0, TokTrie::SPECIAL_TOKEN_MARKER);
+            }
+        }
+        let vocab_size =
+            u32::try_from(words.len()).map_err(|_| problem("the vocabulary is too large".to_string()))?;
+        let trie = TokTrie::from(&TokRxInfo::new(vocab_size, eos), &words).with_eos_tokens(&stop_ids);
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
+        let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices)
+            .map_err(|error| problem(one_line(&error)))?;
+        factory.quiet();
+        let limits = factory.limits_mut();
+        (limits.initial_lexer_fuel, limits.max_lexer_states) = (COMPILE_FUEL_MAX, LEXER_STATES_MAX);
+        limits.verbose_errors = false;
+        Ok(Grammars { factory, closers, stop_ids })
+    }
+
+    /// A constraint at the beginning of an answer.
+    ///
+    /// # Errors
+    /// [`Error::Grammar`] with the reason, if the grammar is not supported, too large or contradictory.
+    pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
+        let bytes = match grammar {
+            Grammar::JsonObject => 0,
+            Grammar::JsonSchema(schema) => schema.to_string().len(),
+            Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
+        };
+        if bytes > GRAMMAR_BYTES_MAX {
+            let reason = format!("it has {bytes} bytes, but at most {GRAMMAR_BYTES_MAX} are accepted");
+            return Err(Error::Grammar { reason });
+        }
+        let compiled = match grammar {
+            Grammar::JsonObject => TopLevelGrammar::from_json_schema(tight(json!({"type": "object"}))?),
+            Grammar::JsonSchema(schema) => TopLevelGrammar::from_json_schema(tight(schema.clone())?),
+            Grammar::Regex(expression) => TopLevelGrammar::from_regex(expression),
+            Grammar::Lark(grammar) => TopLevelGrammar::from_lark(grammar.clone()),
+        };
+        let parser = self.factory.create_parser(compiled);
+        let parser = parser.map_err(|error| Error::Grammar { reason: one_line(&error) })?;
+        let mut matcher = Matcher::new(Ok(parser));
+        let warnings = matcher.grammar_warnings();
+        if let Some(warning) = warnings.first() {
+            return Err(Error::Grammar { reason: warning.clone() });
+        }
+        if let Some(error) = matcher.get_error() {
+            return Err(Error::Grammar { reason: first_line(&error) });
+        }
+        Ok(Constraint {
+            matcher,
+            mask: TokenMask::none(self.closers.vocab_size()),
+            closers: self.closers.clone(),
+            closing_text: Vec::new(),
+            closed: 0,
+            is_closing: false,
+        })
+    }
+}
+
+impl fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grammars").field("stop_ids", &self.stop_ids).finish_non_exhaustive()
+    }
+}
+
+/// The grammar of one answer, as far as the answer has come.
+pub struct Constraint {
+    matcher: Matcher,
+    mask: TokenMask,
+    closers: Arc<Closers>,
+    /// What ends an answer of this grammar, if it always is the same text.
+    closing_text: Vec<u8>,
+    /// How much of it the answer ends with.
+    closed: usize,
+    is_closing: bool,
+}
+
+impl Constraint {
+    /// Tells that an answer of this grammar ends with `text`, which [`Constraint::close`] then heads for.
+    #[must_use]
+    pub fn ending_with(mut self, text: &str) -> Constraint {
+        self.closing_text = text.as_bytes().to_vec();
+        self
+    }
+
+    /// From now on allows, of what the grammar allows, what comes to an end soonest.
+    pub fn close(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// The tokens that may come next; stop tokens among them if the answer may end.
+    ///
+    /// # Errors
+    /// [`Error::Grammar`] if none may.
+    pub fn allowed(&mut self) -> Result<&TokenMask> {
+        let found = self
+            .matcher
+            .compute_mask_or_eos()
+            .map_err(|error| Error::Grammar { reason: one_line(&error) })?;
+        let words = self.mask.words_mut();
+        words.clear();
+        words.extend_from_slice(found.as_slice());
+        if self.mask.is_empty() {
+            let reason = "no token of the vocabulary continues the answer".to_string();
+            return Err(Error::Grammar { reason });
+        }
+        if self.is_closing {
+            let rest = self.closing_text.get(self.closed..).unwrap_or_default();
+            self.closers.narrow(&mut self.mask, rest, &self.closing_text);
+        }
+        Ok(&self.mask)
+    }
+
+    /// Takes the token that was chosen.
+    ///
+    /// # Errors
+    /// [`Error::Grammar`] if it is not one of [`Constraint::allowed`].
+    pub fn accept(&mut self, token: TokenId) -> Result<()> {
+        let taken = self.matcher.consume_token(token);
+        taken.map_err(|error| Error::Grammar { reason: one_line(&error) })?;
+        if !self.closing_text.is_empty() {
+            self.closed = self.closers.advance(&self.closing_text, self.closed, token);
+        }
+        Ok(())
+    }
+
+    /// Whether the answer is complete and nothing can be added to it.
+    pub fn is_complete(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+}
+
+impl fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Constraint").field("is_closing", &self.is_closing).finish_non_exhaustive()
+    }
+}
+
+/// The schema with the whitespace that is allowed. What the library's options are called must not come from outside.
+fn tight(schema: Value) -> Result<Value> {
+    let options = json!({
+        "item_separator": ", ",
+        "key_separator": ": ",
+        "whitespace_flexible": false,
+        "lenient": false,
+        "coerce_one_of": true,
+    });
+    match schema {
+        Value::Object(mut map) => {
+            map.insert("x-guidance".to_string(), options);
+            Ok(Value::Object(map))
+        }
+        Value::Bool(true) => Ok(json!({"x-guidance": options})),
+        Value::Bool(false) => Err(Error::Grammar { reason: "the schema `false` allows nothing".to_string() }),
+        _ => Err(Error::Grammar { reason: "a JSON schema is an object or a boolean".to_string() }),
+    }
+}
+
+/// What an error of the library says, without the state that it may print.
+fn one_line(error: &impl fmt::Display) -> String {
+    first_line(&error.to_string())
+}
+
+fn first_line(text: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    text.lines().next().unwrap_or_default().chars().take(CHARS_MAX).collect()
+}

@@ -1,0 +1,250 @@
+//! The guide of one answer: reads its tokens as they are chosen, says how to go on, and sends the pieces out.
+//!
+//! It runs on the thread that computes, between two tokens, and never waits: pieces go into a channel without bound,
+//! which holds at most one answer. That the client has left is seen from the channel's other end.
+//!
+//! A grammar holds from the end of the reasoning on. Tokens of the reasoning are free; those that close it when its
+//! budget is used up are forced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+use tangelo_chat::{Event, StopStrings, StreamParser, ThinkingBudget};
+use tangelo_core::TokenId;
+use tangelo_engine::{Constraint, Ended, Error as EngineError, Finish, Flow, Guide, Logprobs, Report, Token, TokenMask};
+use tangelo_formats::tokenizer::Tokenizer;
+use tangelo_formats::tokenizer::stream::Utf8Stream;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::answer::{ChoiceUsage, Ending, Piece, Started, TokenAlternative, TokenLogprob};
+use crate::error::ApiError;
+use crate::metrics::Metrics;
+
+/// What the answers to one request have in common.
+#[derive(Debug)]
+pub struct Shared {
+    /// Where pieces go.
+    pub pieces: UnboundedSender<Piece>,
+    /// Whether the beginning has been told; all answers begin at once.
+    pub has_started: AtomicBool,
+    /// When the request came.
+    pub asked: Instant,
+    /// For counting.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What is called when an answer is complete, with all that was said.
+pub type AfterAnswer = Box<dyn FnOnce(Vec<Event>) + Send>;
+
+/// How one answer is read.
+pub struct Reading {
+    /// Makes text of tokens.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Texts that end the answer.
+    pub stops: StopStrings,
+    /// Finds reasoning and tool calls; without it all text is content.
+    pub parser: Option<StreamParser>,
+    /// Ends reasoning that goes on for too long.
+    pub budget: Option<ThinkingBudget>,
+    /// What the content must be like.
+    pub constraint: Option<Constraint>,
+    /// Number of tokens from which on the answer heads for the end that its grammar has.
+    pub close_after: usize,
+    /// Is told a complete answer.
+    pub after: Option<AfterAnswer>,
+}
+
+/// The guide of one answer.
+pub struct AnswerGuide {
+    choice: usize,
+    shared: Arc<Shared>,
+    reading: Reading,
+    utf8: Utf8Stream,
+    /// Said so far, for `after`.
+    events: Vec<Event>,
+    /// Not sent yet.
+    tokens: Vec<TokenLogprob>,
+    usage: ChoiceUsage,
+    calls: usize,
+    last_token: Option<Instant>,
+    /// Why the answer cannot go on.
+    failure: Option<EngineError>,
+}
+
+impl AnswerGuide {
+    /// The guide of answer number `choice`.
+    pub fn new(choice: usize, shared: Arc<Shared>, reading: Reading) -> AnswerGuide {
+        AnswerGuide {
+            choice,
+            shared,
+            reading,
+            utf8: Utf8Stream::new(),
+            events: Vec::new(),
+            tokens: Vec::new(),
+            usage: ChoiceUsage::default(),
+            calls: 0,
+            last_token: None,
+            failure: None,
+        }
+    }
+
+    fn is_reasoning(&self) -> bool {
+        self.reading.parser.as_ref().is_some_and(StreamParser::is_reasoning)
+    }
+
+    fn send(&mut self, events: Vec<Event>) {
+        for event in events {
+            if matches!(event, Event::ToolCallEnd { complete: true, .. }) {
+                self.calls += 1;
+            }
+            if self.reading.after.is_some() {
+                self.events.push(event.clone());
+            }
+            let tokens = std::mem::take(&mut self.tokens);
+            self.tell(Piece::Event { choice: self.choice, event, tokens });
+        }
+    }
+
+    /// Nobody may be listening any more; then the next question is whether anybody wants the answer.
+    fn tell(&self, piece: Piece) {
+        let _ = self.shared.pieces.send(piece);
+    }
+
+    fn parse(&mut self, text: &str) -> Vec<Event> {
+        match &mut self.reading.parser {
+            Some(parser) => parser.push(text),
+            None if text.is_empty() => Vec::new(),
+            None => vec![Event::Content(text.to_owned())],
+        }
+    }
+
+    fn note_time(&mut self) {
+        let now = Instant::now();
+        let metrics = &self.shared.metrics;
+        match self.last_token.replace(now) {
+            Some(last) => metrics.inter_token.observe(now - last),
+            None => metrics.first_token.observe(now - self.shared.asked),
+        }
+    }
+
+    fn note_logprobs(&mut self, token: &Token) {
+        let Some(Logprobs { chosen, top }) = &token.logprobs else { return };
+        let bytes = |id: TokenId| self.reading.tokenizer.token_bytes(id).unwrap_or_default().to_vec();
+        let top = top.iter().map(|&(id, logprob)| TokenAlternative { id, bytes: bytes(id), logprob }).collect();
+        self.tokens.push(TokenLogprob { id: token.id, bytes: bytes(token.id), logprob: *chosen, top });
+    }
+
+    /// Tells the grammar about a token of the content.
+    fn constrain(&mut self, token: &Token) -> Result<bool, EngineError> {
+        let Some(constraint) = self.reading.constraint.as_mut().filter(|_| !token.is_forced) else {
+            return Ok(false);
+        };
+        constraint.accept(token.id)?;
+        Ok(constraint.is_complete())
+    }
+
+    fn finish(&mut self, ending: Ending) {
+        let rest = self.utf8.finish();
+        let (mut text, _) = self.reading.stops.push(&rest);
+        text += &self.reading.stops.finish();
+        let mut events = self.parse(&text);
+        events.extend(self.reading.parser.as_mut().map(StreamParser::finish).unwrap_or_default());
+        self.send(events);
+        let ending = match ending {
+            Ending::Stop if self.calls > 0 => Ending::ToolCalls,
+            other => other,
+        };
+        let is_complete = matches!(ending, Ending::Stop | Ending::ToolCalls);
+        let (tokens, usage) = (std::mem::take(&mut self.tokens), self.usage);
+        self.tell(Piece::Finished { choice: self.choice, ending, usage, tokens });
+        let after = self.reading.after.take().filter(|_| is_complete);
+        if let Some(after) = after {
+            after(std::mem::take(&mut self.events));
+        }
+    }
+}
+
+impl Guide for AnswerGuide {
+    fn is_wanted(&self) -> bool {
+        !self.shared.pieces.is_closed()
+    }
+
+    fn started(&mut self, report: &Report) -> Vec<TokenId> {
+        self.shared.metrics.answers.fetch_add(1, Relaxed);
+        if !self.shared.has_started.swap(true, Relaxed) {
+            let &Report { prompt_tokens, cached_tokens, matched_tokens, .. } = report;
+            self.tell(Piece::Started(Started { prompt_tokens, cached_tokens, matched_tokens }));
+        }
+        let closing = self.reading.budget.as_mut().and_then(ThinkingBudget::before_first);
+        closing.map(<[TokenId]>::to_vec).unwrap_or_default()
+    }
+
+    fn allowed(&mut self) -> Result<Option<&TokenMask>, EngineError> {
+        if self.is_reasoning() {
+            return Ok(None);
+        }
+        let is_late = self.usage.answer_tokens >= self.reading.close_after;
+        let Some(constraint) = &mut self.reading.constraint else { return Ok(None) };
+        if is_late {
+            constraint.close();
+        }
+        constraint.allowed().map(Some)
+    }
+
+    fn token(&mut self, token: &Token) -> Flow {
+        self.note_time();
+        self.note_logprobs(token);
+        let was_reasoning = self.is_reasoning();
+        self.usage.answer_tokens += 1;
+        self.usage.reasoning_tokens += usize::from(was_reasoning);
+        let tokenizer = self.reading.tokenizer.clone();
+        let bytes = tokenizer.token_bytes(token.id).unwrap_or_default();
+        let closing = match &mut self.reading.budget {
+            Some(budget) if !token.is_forced => budget.observe(bytes).map(<[TokenId]>::to_vec),
+            _ => None,
+        };
+        let is_complete = match was_reasoning {
+            true => Ok(false),
+            false => self.constrain(token),
+        };
+        let piece = self.utf8.push(bytes);
+        let (text, is_over) = self.reading.stops.push(&piece);
+        let events = self.parse(&text);
+        self.send(events);
+        match (is_complete, closing) {
+            (Err(error), _) => {
+                self.failure = Some(error);
+                Flow::Stop
+            }
+            (Ok(is_complete), _) if is_complete || is_over => Flow::Stop,
+            (_, Some(closing)) => Flow::Force(closing),
+            _ => Flow::Continue,
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        let metrics = self.shared.metrics.clone();
+        metrics.duration.observe(self.shared.asked.elapsed());
+        metrics.reasoning_tokens.fetch_add(self.usage.reasoning_tokens as u64, Relaxed);
+        let stop_string = self.reading.stops.found().map(str::to_owned);
+        let ended = match self.failure.take() {
+            Some(error) => Ended::Failed(error),
+            None => ended,
+        };
+        match ended {
+            Ended::Finished(Finish::StopToken(_)) => self.finish(Ending::Stop),
+            Ended::Finished(Finish::Length) => self.finish(Ending::Length),
+            Ended::Finished(Finish::ContextFull) => self.finish(Ending::ContextFull),
+            Ended::Stopped => self.finish(stop_string.map_or(Ending::Stop, Ending::StopString)),
+            Ended::Cancelled => {
+                metrics.cancellations.fetch_add(1, Relaxed);
+                self.finish(Ending::Cancelled);
+            }
+            Ended::Failed(error) => {
+                metrics.failures.fetch_add(1, Relaxed);
+                self.tell(Piece::Failed(ApiError::from(error)));
+            }
+        }
+    }
+}
