@@ -41,7 +41,8 @@ pub fn follow_ups(
         let [first, second] = prompts.as_slice() else { continue };
         let common = first.ids.iter().zip(&second.ids).take_while(|(a, b)| a == b).count();
         // The text of the message may change how what is before it is tokenised, but not across a turn's marker.
-        let Some(end) = first.cuts.iter().map(|cut| cut.offset).filter(|&offset| offset <= common).max() else {
+        let Some(end) = first.cuts.iter().map(|cut| cut.offset).filter(|&offset| offset <= common).max()
+        else {
             continue;
         };
         let ids = first.ids.get(..end).unwrap_or_default().to_vec();

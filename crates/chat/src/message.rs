@@ -264,6 +264,12 @@ impl Tool {
         &self.definition
     }
 
+    /// Whether calls must be of the schema of the arguments, to the letter.
+    pub fn is_strict(&self) -> bool {
+        let function = self.definition.get("function").unwrap_or(&self.definition);
+        function.get("strict").and_then(Value::as_bool) == Some(true)
+    }
+
     /// The JSON schema of the arguments.
     pub fn parameters(&self) -> Option<&Value> {
         self.definition

@@ -20,7 +20,7 @@
 
 use std::fmt;
 
-use crate::dialect::{CallGrammar, CallSink, Dialect, Progress, THINK_CLOSE, THINK_OPEN, is_partial};
+use crate::dialect::{CallReader, CallSink, Dialect, Progress, THINK_CLOSE, THINK_OPEN, is_partial};
 use crate::event::Event;
 use crate::fence::Fence;
 use crate::message::Tool;
@@ -35,7 +35,7 @@ enum Mode {
     /// Whitespace before content.
     ContentStart,
     Content,
-    Call(Box<dyn CallGrammar>),
+    Call(Box<dyn CallReader>),
 }
 
 /// Turns output into events, piece by piece.
@@ -46,7 +46,7 @@ pub struct StreamParser {
     /// Output that is not yet decided.
     buffer: String,
     /// Has looked at the opening tag in the buffer and is undecided.
-    undecided: Option<Box<dyn CallGrammar>>,
+    undecided: Option<Box<dyn CallReader>>,
     fence: Fence,
     calls: CallSink,
     events: Vec<Event>,
@@ -177,7 +177,7 @@ impl StreamParser {
     /// There is an opening tag of calls at `place`: a call begins, or the tag is text, or it is too early to say.
     fn step_call_tag(&mut self, place: usize, tag: &str, at_end: bool) -> Step {
         let (text, block) = self.buffer.split_at_checked(place).unwrap_or_default();
-        let mut grammar = self.undecided.take().unwrap_or_else(self.dialect.grammar);
+        let mut grammar = self.undecided.take().unwrap_or_else(self.dialect.reader);
         let fenced = matches!(self.mode, Mode::Content) && self.fence.after(text).is_open();
         let progress =
             if fenced { Progress::Reject } else { grammar.step(block, at_end, &self.tools, &mut self.calls) };

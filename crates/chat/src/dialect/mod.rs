@@ -4,9 +4,12 @@
 //! template contains, because the template is what the model was trained to imitate. Adding one is adding its file and
 //! its line in `DIALECTS`.
 
+mod grammar;
 mod nemotron3;
 mod plain;
 mod toolcall_json;
+
+pub use grammar::{CallGrammar, WrittenGrammar};
 
 use std::fmt;
 
@@ -37,13 +40,31 @@ pub struct Dialect {
     /// What may begin a tool call; `None` if the dialect has none.
     pub(crate) call_open: Option<&'static str>,
     /// A reader for text that begins with `call_open`.
-    pub(crate) grammar: fn() -> Box<dyn CallGrammar>,
+    pub(crate) reader: fn() -> Box<dyn CallReader>,
+    /// What its reader reads, as a grammar; `None` where there are no calls.
+    write: fn(&[&Tool], CallGrammar<'_>, &dyn Fn(&str) -> bool) -> Option<WrittenGrammar>,
 }
 
 impl Dialect {
     /// The dialect of a chat template.
     pub fn detect(template: &str) -> &'static Self {
         DIALECTS.iter().find(|dialect| (dialect.recognises)(template)).copied().unwrap_or(&plain::DIALECT)
+    }
+
+    /// What may begin a tool call, if there are any.
+    pub fn call_open(&self) -> Option<&'static str> {
+        self.call_open
+    }
+
+    /// The grammar of an answer that calls some of `tools`; `None` if the dialect has no calls. `is_token` says whether a
+    /// text is a special token of the vocabulary.
+    pub fn call_grammar(
+        &self,
+        tools: &[Tool],
+        calls: CallGrammar<'_>,
+        is_token: &dyn Fn(&str) -> bool,
+    ) -> Option<WrittenGrammar> {
+        (self.write)(&grammar::callable(tools, calls), calls, is_token)
     }
 
     /// The dialect of this name.
@@ -75,7 +96,7 @@ pub(crate) enum Progress {
 ///
 /// To give the same events wherever the stream is cut, a grammar must decide only on what no later text can change,
 /// and answer [`Progress::More`] otherwise.
-pub(crate) trait CallGrammar: Send {
+pub(crate) trait CallReader: Send {
     /// Looks at `text`, the unused rest of the output so far, which begins with the opening tag the first time.
     /// `at_end`: no more text will come.
     fn step(&mut self, text: &str, at_end: bool, tools: &[Tool], calls: &mut CallSink) -> Progress;

@@ -3,7 +3,7 @@
 //! Turns are looked for with ChatML's marker; where it does not occur, a prompt simply has no places worth keeping.
 //! Reasoning tags are read as in the other dialects.
 
-use super::{CallGrammar, CallSink, Dialect, Progress};
+use super::{CallReader, CallSink, Dialect, Progress};
 use crate::message::Tool;
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -12,13 +12,14 @@ pub(super) const DIALECT: Dialect = Dialect {
     turn_starts: &["<|im_start|>"],
     tool_result_close: None,
     call_open: None,
-    grammar: || Box::new(NoCalls),
+    reader: || Box::new(NoCalls),
+    write: |_, _, _| None,
 };
 
 /// Never finds a call.
 struct NoCalls;
 
-impl CallGrammar for NoCalls {
+impl CallReader for NoCalls {
     fn step(&mut self, _: &str, _: bool, _: &[Tool], _: &mut CallSink) -> Progress {
         Progress::Reject
     }

@@ -12,9 +12,10 @@
 //! Turns begin with `<SPECIAL_10>System` or `<SPECIAL_11>User` and have no end marker of their own. Source: the model
 //! card and chat template of NVIDIA-Nemotron-Nano-9B-v2.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{CallGrammar, CallSink, Dialect, Progress, is_partial};
+use super::grammar::{Lark, arguments_schema, json_of};
+use super::{CallGrammar, CallReader, CallSink, Dialect, Progress, WrittenGrammar, is_partial};
 use crate::message::{Tool, arguments};
 
 const OPEN: &str = "<TOOLCALL>";
@@ -28,8 +29,29 @@ pub(super) const DIALECT: Dialect = Dialect {
     turn_starts: &["<SPECIAL_10>", "<SPECIAL_11>"],
     tool_result_close: Some("</TOOL_RESPONSE>"),
     call_open: Some(OPEN),
-    grammar: || Box::new(JsonList::default()),
+    reader: || Box::new(JsonList::default()),
+    write,
 };
+
+/// Calls as this file reads them.
+fn write(tools: &[&Tool], calls: CallGrammar<'_>, is_token: &dyn Fn(&str) -> bool) -> Option<WrittenGrammar> {
+    let mut lark = Lark::new(is_token);
+    let (open, close) = (lark.tag(OPEN), lark.tag(CLOSE));
+    let more = if calls.is_parallel { " (\", \" call)*" } else { "" };
+    lark.start(&format!("{open} \"[\" call{more} \"]\" {close}"), OPEN, calls.is_required);
+    let names: Vec<String> = (0..tools.len()).map(|at| format!("call_{at}")).collect();
+    lark.rule("call", &names.join(" | "));
+    for (tool, name) in tools.iter().zip(&names) {
+        let schema = json!({
+            "type": "object",
+            "properties": {"name": {"const": tool.name()}, "arguments": arguments_schema(tool)},
+            "required": ["name", "arguments"],
+            "additionalProperties": false,
+        });
+        lark.rule(name, &json_of(&schema));
+    }
+    Some(WrittenGrammar { lark: lark.rules, ending: format!("]{CLOSE}") })
+}
 
 /// Finds the end of a JSON list in text that arrives in pieces.
 #[derive(Default)]
@@ -44,7 +66,7 @@ struct JsonList {
     end: Option<usize>,
 }
 
-impl CallGrammar for JsonList {
+impl CallReader for JsonList {
     fn step(&mut self, text: &str, at_end: bool, _: &[Tool], calls: &mut CallSink) -> Progress {
         let undecided = if at_end { Progress::Reject } else { Progress::More };
         if text.len() > BLOCK_BYTES_MAX {

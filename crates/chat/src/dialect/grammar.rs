@@ -1,0 +1,148 @@
+//! Grammars of tool calls, for constrained decoding: exactly what a dialect's reader makes a complete call of.
+//!
+//! They are written in llguidance's variant of Lark. Arguments come in the order of the schema's properties, required
+//! ones always, others if the model likes; values that are not text are JSON of their schemas.
+
+use serde_json::{Map, Value, json};
+
+use crate::message::Tool;
+
+/// Which calls an answer may, or must, hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallGrammar<'a> {
+    /// The only tool that may be called.
+    pub only: Option<&'a str>,
+    /// Whether the answer is calls and nothing else; otherwise it may be, or begin with, text.
+    pub is_required: bool,
+    /// Whether there may be several calls.
+    pub is_parallel: bool,
+}
+
+/// A grammar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenGrammar {
+    /// Its text.
+    pub lark: String,
+    /// What every answer of it that calls ends with.
+    pub ending: String,
+}
+
+/// A rule in the making, and how a dialect's tags are written in it.
+pub(super) struct Lark<'a> {
+    /// The rules so far.
+    pub rules: String,
+    is_token: &'a dyn Fn(&str) -> bool,
+}
+
+impl<'a> Lark<'a> {
+    /// No rules yet. `is_token` says whether a text is one special token of the vocabulary, which no other tokens spell.
+    pub fn new(is_token: &'a dyn Fn(&str) -> bool) -> Self {
+        Self { rules: String::new(), is_token }
+    }
+
+    /// Adds a rule.
+    pub fn rule(&mut self, name: &str, body: &str) {
+        self.rules += &format!("{name}: {body}\n");
+    }
+
+    /// A tag: a special token if the vocabulary has it, else its text.
+    pub fn tag(&self, tag: &str) -> String {
+        if (self.is_token)(tag) { tag.to_owned() } else { literal(tag) }
+    }
+
+    /// The rule `start`: `calls`, behind any text without `open` if they are not required.
+    pub fn start(&mut self, calls: &str, open: &str, is_required: bool) {
+        if is_required {
+            return self.rule("start", calls);
+        }
+        self.rule("start", &format!("TEXT? ({calls})?"));
+        // Other tokens cannot spell a special one; elsewhere the tag has to be kept out of the text.
+        let text = if (self.is_token)(open) {
+            "/(?s:.+)/".to_owned()
+        } else {
+            format!("/(?s:.+)/ & ~/(?s:.*){}(?s:.*)/", escaped(open))
+        };
+        self.rule("TEXT", &text);
+    }
+}
+
+/// A text as a string of the grammar; JSON's escapes are Lark's.
+pub(super) fn literal(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// A text as part of a regular expression between slashes.
+pub(super) fn escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, c| {
+        if c == '\n' {
+            escaped.push_str("\\n");
+            return escaped;
+        }
+        if !c.is_ascii_alphanumeric() && c.is_ascii() && c != ' ' && c != '_' {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+        escaped
+    })
+}
+
+/// The tools that may be called.
+pub(super) fn callable<'t>(tools: &'t [Tool], calls: CallGrammar<'_>) -> Vec<&'t Tool> {
+    tools.iter().filter(|tool| calls.only.is_none_or(|only| tool.name() == only)).collect()
+}
+
+/// Names, schemas and whether they are required, of the arguments of a tool, with the definitions that schemas refer to.
+pub(super) fn arguments(tool: &Tool) -> Vec<(String, Value, bool)> {
+    let empty = Map::new();
+    let object = tool.parameters().and_then(Value::as_object).unwrap_or(&empty);
+    let required: Vec<&str> = object
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let properties = object.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let with_definitions = |schema: &Value| {
+        let mut schema = schema.clone();
+        if let Value::Object(map) = &mut schema {
+            for key in ["$defs", "definitions"] {
+                if let Some(definitions) = object.get(key) {
+                    map.entry(key).or_insert_with(|| definitions.clone());
+                }
+            }
+        }
+        schema
+    };
+    properties
+        .iter()
+        .map(|(name, schema)| (name.clone(), with_definitions(schema), required.contains(&name.as_str())))
+        .collect()
+}
+
+/// The schema of all arguments together.
+pub(super) fn arguments_schema(tool: &Tool) -> Value {
+    let mut schema = tool.parameters().cloned().unwrap_or_else(|| json!({}));
+    if let Value::Object(map) = &mut schema {
+        map.entry("type").or_insert_with(|| "object".into());
+        // What the tool does not know it is not given.
+        map.entry("additionalProperties").or_insert(false.into());
+    }
+    schema
+}
+
+/// A JSON value of a schema, as part of a rule.
+pub(super) fn json_of(schema: &Value) -> String {
+    let mut schema = schema.clone();
+    if let Value::Object(map) = &mut schema {
+        let options = json!({
+            "item_separator": ", ",
+            "key_separator": ": ",
+            "whitespace_flexible": false,
+            "lenient": false,
+            "coerce_one_of": true,
+        });
+        map.insert("x-guidance".to_owned(), options);
+    }
+    format!("%json {schema}")
+}
