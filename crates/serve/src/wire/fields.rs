@@ -73,7 +73,7 @@ fn shorten(text: &str) -> String {
 }
 
 /// A whole number; `3.0` is one in JSON Schema's eyes.
-fn whole(value: &Value) -> Option<i128> {
+pub fn whole(value: &Value) -> Option<i128> {
     let number = value.as_number()?;
     if let Some(whole) = number.as_i128() {
         return Some(whole);

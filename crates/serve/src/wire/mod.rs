@@ -5,10 +5,10 @@
 
 mod anthropic;
 mod collect;
-mod extract;
-mod fields;
+pub mod extract;
+pub mod fields;
 mod ollama;
-mod openai;
+pub mod openai;
 mod openapi;
 mod sse;
 #[cfg(test)]

@@ -254,7 +254,7 @@ def anthropic_message(c):
 
 @check
 def anthropic_stream(c):
-    options = dict(model=c.model, max_tokens=24, messages=QUESTION, temperature=0)
+    options = dict(model=c.model, max_tokens=24, messages=QUESTION, extra_body={"temperature": 0})
     whole = c.anthropic.messages.create(**options)
     with c.anthropic.messages.stream(**options) as stream:
         events = [event.type for event in stream]

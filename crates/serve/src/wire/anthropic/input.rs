@@ -40,6 +40,7 @@ pub fn conversation(fields: &Fields<'_>) -> Result<Request, ApiError> {
     request.persona = fields.text("persona")?.map(str::to_owned);
     request.state = fields.text("state")?.map(str::to_owned);
     request.thinking = thinking(fields)?;
+    request.format = format(fields)?;
     request.parallel_tool_calls = true;
     fields.within("tool_choice", |choice| {
         request.tool_choice = tool_choice(&choice)?;
@@ -58,6 +59,7 @@ pub fn request(fields: &Fields<'_>) -> Result<Request, ApiError> {
     let max_tokens = fields.count("max_tokens", 1, CONTEXT_TOKENS_MAX)?;
     let expected = || fields.expected("max_tokens", "a whole number of tokens from 1 up");
     request.max_tokens = Some(max_tokens.ok_or_else(expected)?);
+    fields.list("stop_sequences")?;
     request.stops = options::stops(fields, "stop_sequences")?;
     request.sampling = SamplingOverrides {
         temperature: fields.number("temperature", 0.0, 1.0)?,
@@ -65,6 +67,11 @@ pub fn request(fields: &Fields<'_>) -> Result<Request, ApiError> {
         top_k: options::top_k(fields)?,
         ..SamplingOverrides::default()
     };
+    Ok(request)
+}
+
+/// `output_config.format`.
+fn format(fields: &Fields<'_>) -> Result<Format, ApiError> {
     let format = fields.within("output_config", |config| {
         config.within("format", |format| match format.required_text("type")? {
             "json_schema" => {
@@ -75,8 +82,7 @@ pub fn request(fields: &Fields<'_>) -> Result<Request, ApiError> {
             _ => Err(format.expected("type", "\"json_schema\"")),
         })
     })?;
-    request.format = format.flatten().unwrap_or_default();
-    Ok(request)
+    Ok(format.flatten().unwrap_or_default())
 }
 
 /// `thinking`, which is off unless asked for, and `output_config.effort`.

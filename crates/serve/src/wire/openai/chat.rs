@@ -55,7 +55,7 @@ pub fn request(fields: &Fields<'_>) -> Result<Request, ApiError> {
     request.parallel_tool_calls = fields.flag("parallel_tool_calls")?.unwrap_or(true);
     request.format = options::format(fields)?;
     request.thinking = options::thinking(fields)?;
-    request.template_kwargs = fields.object("chat_template_kwargs")?.cloned().unwrap_or_default();
+    request.template_kwargs = options::template_kwargs(fields)?;
     let top = fields.count("top_logprobs", 0, TOP_LOGPROBS_MAX)?;
     request.logprobs = match fields.flag("logprobs")? {
         Some(true) => Some(top.unwrap_or(0)),

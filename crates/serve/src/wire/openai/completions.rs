@@ -20,7 +20,7 @@ use crate::error::ApiError;
 use crate::request::{Input, Request};
 use crate::wire::collect::{self, Answers};
 use crate::wire::extract::Body;
-use crate::wire::fields::{Fields, Place};
+use crate::wire::fields::{Fields, Place, whole};
 use crate::wire::sse::{self, Out, Writer};
 
 /// Most prompts in one request.
@@ -126,7 +126,7 @@ pub fn inputs(fields: &Fields<'_>, name: &str, count_max: usize) -> Result<Vec<I
 /// # Errors
 /// It is something else.
 pub fn token(value: &Value, place: &Place<'_>) -> Result<TokenId, ApiError> {
-    let id = value.as_u64().and_then(|id| TokenId::try_from(id).ok());
+    let id = whole(value).and_then(|id| TokenId::try_from(id).ok());
     id.ok_or_else(|| place.expected("the id of a token", value))
 }
 

@@ -68,6 +68,7 @@ fn text_part(value: &Value, place: &Place<'_>) -> Result<String, ApiError> {
 
 fn tool_call(value: &Value, place: &Place<'_>) -> Result<ToolCall, ApiError> {
     let call = Fields::new(value, *place)?;
+    call.choice("type", &[("function", ())])?;
     let id = call.text("id")?.map(str::to_owned);
     let function = call.within("function", |function| {
         let name = function.required_text("name")?.to_owned();

@@ -1,7 +1,7 @@
 //! OpenAI's dialect: chat completions, completions, responses, embeddings, models.
 
-mod chat;
-mod completions;
+pub mod chat;
+pub mod completions;
 mod embeddings;
 mod messages;
 mod models;

@@ -205,6 +205,16 @@ pub fn thinking(fields: &Fields<'_>) -> Result<Thinking, ApiError> {
     Ok(thinking)
 }
 
+/// `chat_template_kwargs`: variables for the template, of which two have a meaning for the server.
+pub fn template_kwargs(fields: &Fields<'_>) -> Result<Map<String, Value>, ApiError> {
+    let kwargs = fields.within("chat_template_kwargs", |kwargs| {
+        kwargs.flag("enable_thinking")?;
+        kwargs.flag("truncate_history_thinking")?;
+        Ok(kwargs.map().clone())
+    })?;
+    Ok(kwargs.unwrap_or_default())
+}
+
 /// The format of the answer: `response_format`, or one of the names that vLLM has for it.
 ///
 /// # Errors

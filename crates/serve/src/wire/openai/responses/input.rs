@@ -59,7 +59,7 @@ pub fn read(fields: &Fields<'_>) -> Result<Asked, ApiError> {
     request.tool_choice = options::tool_choice(fields)?;
     request.parallel_tool_calls = fields.flag("parallel_tool_calls")?.unwrap_or(true);
     request.thinking = options::thinking(fields)?;
-    request.template_kwargs = fields.object("chat_template_kwargs")?.cloned().unwrap_or_default();
+    request.template_kwargs = options::template_kwargs(fields)?;
     let format =
         fields.within("text", |text| text.within("format", |format| options::response_format(&format)))?;
     request.format = format.flatten().unwrap_or_default();
