@@ -55,3 +55,60 @@ pub async fn errors_as(response: Response, shape: fn(&ApiError) -> Value) -> Res
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, body.into_body())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    async fn read(
+        headers: &[(header::HeaderName, &str)],
+        body: &str,
+    ) -> Result<Map<String, Value>, ApiError> {
+        let mut request = Request::new(axum::body::Body::from(body.to_owned()));
+        for (name, value) in headers {
+            request.headers_mut().insert(name, value.parse().expect("a header"));
+        }
+        Body::from_request(request, &()).await.map(|Body(map)| map)
+    }
+
+    #[tokio::test]
+    async fn a_page_must_say_that_it_sends_json_and_others_need_not() {
+        let origin = (header::ORIGIN, "https://example.org");
+        let plain = (header::CONTENT_TYPE, "text/plain");
+        let json = (header::CONTENT_TYPE, "application/json; charset=utf-8");
+        for headers in [vec![], vec![plain.clone()], vec![json.clone()], vec![origin.clone(), json]] {
+            assert!(read(&headers, "{}").await.is_ok(), "{headers:?}");
+        }
+        for headers in [vec![origin.clone()], vec![origin, plain]] {
+            let error = read(&headers, "{}").await.expect_err("refused");
+            assert_eq!(error.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_object_is_a_body() {
+        for body in ["", "[]", "5", "{\"a\":", "{\"a\": \u{1}}", &"[".repeat(100_000)] {
+            let error = read(&[], body).await.expect_err("no object");
+            assert_eq!(error.status, StatusCode::BAD_REQUEST, "{body:.20}");
+        }
+        assert_eq!(read(&[], "{\"a\": 1}").await.expect("an object")["a"], 1);
+    }
+
+    #[tokio::test]
+    async fn an_error_changes_its_shape_and_nothing_else() {
+        let error = ApiError {
+            retry_after: Some(std::time::Duration::from_secs(3)),
+            ..ApiError::invalid(None, "no")
+        };
+        let response = errors_as(error.into_response(), |error| json!({ "error": error.message })).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "3");
+        let body = axum::body::to_bytes(response.into_body(), 1000).await.expect("a body");
+        assert_eq!(&body[..], b"{\"error\":\"no\"}");
+        let fine = errors_as("fine".into_response(), |_| json!({})).await;
+        let body = axum::body::to_bytes(fine.into_body(), 1000).await.expect("a body");
+        assert_eq!(&body[..], b"fine");
+    }
+}
