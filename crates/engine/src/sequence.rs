@@ -290,7 +290,7 @@ impl Kept {
     ///
     /// # Errors
     /// If its parts are not those of the model.
-    pub(crate) fn on_host(&self, model: &Model) -> Result<Kept> {
+    pub fn on_host(&self, model: &Model) -> Result<Kept> {
         let mut parts: HashMap<String, Elements> =
             self.state().tensors(model.config()).into_iter().map(|part| (part.name, part.data)).collect();
         let take = |name: &str| parts.remove(name);

@@ -2,8 +2,8 @@
 //!
 //! Finding it exactly would mean searching through the grammar. But what ends a part of JSON is a few characters, and a
 //! grammar never allows them where they would not: so, of the allowed tokens, those of the first group that has any are
-//! taken: stop tokens; closing brackets; quotation marks (which end a string, or begin one that the next step ends);
-//! separators; digits. In a text that ends in one way only, such as a tool call, tokens that go on with that ending come
+//! taken: stop tokens; quotation marks (which end a string, or begin one that the next step ends; inside a string a bracket
+//! would be just another character); closing brackets; separators; digits. In a text that ends in one way only, such as a tool call, tokens that go on with that ending come
 //! before all these groups but the first.
 
 use tangelo_core::TokenId;
@@ -21,7 +21,7 @@ pub(super) struct Closers {
 impl Closers {
     /// Looks at every token once.
     pub fn new(vocabulary: &[Vec<u8>], special: &[TokenId], stop_ids: &[TokenId]) -> Closers {
-        let starts: [&[u8]; 5] = [b"}]", b"\"", b",:", b"0123456789", b"ntf[{"];
+        let starts: [&[u8]; 5] = [b"\"", b"}]", b",:", b"0123456789", b"ntf[{"];
         let mut groups = vec![TokenMask::none(vocabulary.len()); starts.len() + 1];
         for (id, bytes) in (0..).zip(vocabulary) {
             let text = bytes.strip_prefix(b" ").unwrap_or(bytes);

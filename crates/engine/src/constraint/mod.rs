@@ -10,6 +10,7 @@
 //!   that an answer of any model is complete where a grammar has a short way to its end.
 
 mod closing;
+mod schema;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tangelo_core::limits::GRAMMAR_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::mask::TokenMask;
 use closing::Closers;
+use schema::prepared;
 
 /// Work that a compilation may take, in units of the library; its default is a few milliseconds.
 const COMPILE_FUEL_MAX: u64 = 4_000_000;
@@ -99,8 +101,8 @@ impl Grammars {
             return Err(Error::Grammar { reason });
         }
         let compiled = match grammar {
-            Grammar::JsonObject => TopLevelGrammar::from_json_schema(tight(json!({"type": "object"}))?),
-            Grammar::JsonSchema(schema) => TopLevelGrammar::from_json_schema(tight(schema.clone())?),
+            Grammar::JsonObject => TopLevelGrammar::from_json_schema(prepared(&json!({"type": "object"}))?),
+            Grammar::JsonSchema(schema) => TopLevelGrammar::from_json_schema(prepared(schema)?),
             Grammar::Regex(expression) => TopLevelGrammar::from_regex(expression),
             Grammar::Lark(grammar) => TopLevelGrammar::from_lark(grammar.clone()),
         };
@@ -201,26 +203,6 @@ impl Constraint {
 impl fmt::Debug for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Constraint").field("is_closing", &self.is_closing).finish_non_exhaustive()
-    }
-}
-
-/// The schema with the whitespace that is allowed. What the library's options are called must not come from outside.
-fn tight(schema: Value) -> Result<Value> {
-    let options = json!({
-        "item_separator": ", ",
-        "key_separator": ": ",
-        "whitespace_flexible": false,
-        "lenient": false,
-        "coerce_one_of": true,
-    });
-    match schema {
-        Value::Object(mut map) => {
-            map.insert("x-guidance".to_string(), options);
-            Ok(Value::Object(map))
-        }
-        Value::Bool(true) => Ok(json!({"x-guidance": options})),
-        Value::Bool(false) => Err(Error::Grammar { reason: "the schema `false` allows nothing".to_string() }),
-        _ => Err(Error::Grammar { reason: "a JSON schema is an object or a boolean".to_string() }),
     }
 }
 

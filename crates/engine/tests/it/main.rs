@@ -5,6 +5,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod constraint;
 mod device;
 mod generation;
 mod laws;

@@ -1,0 +1,303 @@
+//! Constraints, driven by a model that knows nothing: every token that is allowed is as likely as any other.
+
+use serde_json::{Value, json};
+use tangelo_engine::{Constraint, Grammar, Grammars};
+use tangelo_formats::tokenizer::Tokenizer;
+
+use crate::common::fixture;
+
+fn tokenizer() -> Tokenizer {
+    Tokenizer::from_json(&std::fs::read(fixture("tiny/tokenizer.json")).unwrap()).unwrap()
+}
+
+fn grammars(tokenizer: &Tokenizer) -> Grammars {
+    let vocabulary: Vec<Vec<u8>> =
+        (0..512).map(|id| tokenizer.token_bytes(id).unwrap_or_default().to_vec()).collect();
+    let special: Vec<u32> = (0..512).filter(|&id| tokenizer.is_special(id)).collect();
+    let stop = tokenizer.id_of("<|im_end|>").unwrap();
+    Grammars::new(&vocabulary, &special, &[stop]).unwrap()
+}
+
+/// What a random chooser writes within `budget` tokens; `None` if it does not come to an end.
+fn write(tokenizer: &Tokenizer, mut constraint: Constraint, seed: u64, budget: usize) -> Option<String> {
+    let stop = tokenizer.id_of("<|im_end|>").unwrap();
+    let mut seed = seed;
+    let mut random = move |n: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((seed >> 33) % n as u64) as usize
+    };
+    let mut ids = Vec::new();
+    for at in 0..budget {
+        if at >= budget / 2 {
+            constraint.close();
+        }
+        let allowed: Vec<u32> = constraint.allowed().unwrap().tokens().collect();
+        let token = allowed[random(allowed.len())];
+        if token == stop {
+            return Some(tokenizer.decode(&ids, false));
+        }
+        constraint.accept(token).unwrap();
+        ids.push(token);
+        if constraint.is_complete() {
+            return Some(tokenizer.decode(&ids, false));
+        }
+    }
+    eprintln!("unfinished: {}", tokenizer.decode(&ids, false));
+    None
+}
+
+/// A model that knows nothing, many times; every text must be whole and valid in the eyes of `check`.
+fn try_out(grammars: &Grammars, tokenizer: &Tokenizer, schema: &Value, check: &mut dyn FnMut(&str, &Value)) {
+    for seed in 0..4 {
+        let constraint = grammars.compile(&Grammar::JsonSchema(schema.clone())).unwrap();
+        let text =
+            write(tokenizer, constraint, seed, 256).unwrap_or_else(|| panic!("{schema} is not finished"));
+        let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{schema}: {error}: {text}"));
+        check(&text, &value);
+    }
+}
+
+/// Whether a value is of a schema, for the keywords that are tried out here; an independent reading of the standard.
+fn is_valid(root: &Value, schema: &Value, value: &Value) -> bool {
+    let Value::Object(map) = schema else { return schema.as_bool().unwrap() };
+    map.iter().all(|(keyword, wanted)| match keyword.as_str() {
+        "type" => match wanted {
+            Value::Array(types) => types.iter().any(|t| is_of_type(t.as_str().unwrap(), value)),
+            single => is_of_type(single.as_str().unwrap(), value),
+        },
+        "enum" => wanted.as_array().unwrap().contains(value),
+        "const" => wanted == value,
+        "anyOf" => wanted.as_array().unwrap().iter().any(|s| is_valid(root, s, value)),
+        "oneOf" => wanted.as_array().unwrap().iter().filter(|s| is_valid(root, s, value)).count() == 1,
+        "allOf" => wanted.as_array().unwrap().iter().all(|s| is_valid(root, s, value)),
+        "$ref" => {
+            let pointer = wanted.as_str().unwrap().trim_start_matches('#');
+            is_valid(root, root.pointer(pointer).unwrap(), value)
+        }
+        "minimum" => value.as_f64().is_none_or(|x| x >= wanted.as_f64().unwrap()),
+        "maximum" => value.as_f64().is_none_or(|x| x <= wanted.as_f64().unwrap()),
+        "exclusiveMinimum" => value.as_f64().is_none_or(|x| x > wanted.as_f64().unwrap()),
+        "exclusiveMaximum" => value.as_f64().is_none_or(|x| x < wanted.as_f64().unwrap()),
+        "multipleOf" => value.as_f64().is_none_or(|x| (x / wanted.as_f64().unwrap()).fract().abs() < 1e-9),
+        "minLength" => value.as_str().is_none_or(|t| t.chars().count() >= wanted.as_u64().unwrap() as usize),
+        "maxLength" => value.as_str().is_none_or(|t| t.chars().count() <= wanted.as_u64().unwrap() as usize),
+        "minItems" => value.as_array().is_none_or(|list| list.len() >= wanted.as_u64().unwrap() as usize),
+        "maxItems" => value.as_array().is_none_or(|list| list.len() <= wanted.as_u64().unwrap() as usize),
+        "required" => value.as_object().is_none_or(|object| {
+            wanted.as_array().unwrap().iter().all(|name| object.contains_key(name.as_str().unwrap()))
+        }),
+        "properties" => value.as_object().is_none_or(|object| {
+            object.iter().all(|(name, value)| wanted.get(name).is_none_or(|s| is_valid(root, s, value)))
+        }),
+        "additionalProperties" => value.as_object().is_none_or(|object| {
+            let known = |name: &String| map.get("properties").is_some_and(|known| known.get(name).is_some());
+            object.iter().all(|(name, value)| known(name) || is_valid(root, wanted, value))
+        }),
+        "prefixItems" => value.as_array().is_none_or(|list| {
+            wanted.as_array().unwrap().iter().zip(list).all(|(schema, item)| is_valid(root, schema, item))
+        }),
+        "items" => value.as_array().is_none_or(|list| {
+            let before = map.get("prefixItems").and_then(Value::as_array).map_or(0, Vec::len);
+            list.iter().skip(before).all(|item| is_valid(root, wanted, item))
+        }),
+        "pattern" | "format" => true, // Looked at by name in a test of their own.
+        "$defs" | "definitions" | "title" | "description" | "$schema" | "default" => true,
+        other => panic!("the validator of this test lacks {other}"),
+    })
+}
+
+fn is_of_type(name: &str, value: &Value) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "number" => value.is_number(),
+        "integer" => value.as_f64().is_some_and(|x| x.fract() == 0.0),
+        other => panic!("no type is called {other}"),
+    }
+}
+
+/// Schemas put together at random from parts that exist in tools and extraction tasks.
+fn random_schema(random: &mut dyn FnMut(usize) -> usize, depth: usize) -> Value {
+    let kinds = if depth == 0 { 9 } else { 14 };
+    match random(kinds) {
+        0 => json!({"type": "string"}),
+        1 => json!({"type": "string", "minLength": random(6), "maxLength": 6 + random(20)}),
+        2 => json!({"type": "string", "enum": ["north", "süd", "a \"quoted\" one", "\u{1f34a}", ""]}),
+        3 => json!({"type": "integer", "minimum": -(random(50) as i64), "maximum": random(1000)}),
+        4 => json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1 + random(9)}),
+        5 => json!({"type": ["string", "null"]}),
+        6 => json!({"type": "boolean"}),
+        7 => {
+            let constants = [json!("x"), json!(1), json!(null), json!({"a": [true]})];
+            json!({"const": constants[random(constants.len())]})
+        }
+        8 => json!({"type": "integer", "multipleOf": 1 + random(12)}),
+        9 => {
+            let items = random_schema(random, depth - 1);
+            let least = random(3);
+            json!({"type": "array", "items": items, "minItems": least, "maxItems": least + random(3)})
+        }
+        10 => json!({
+            "type": "array",
+            "prefixItems": [random_schema(random, depth - 1), random_schema(random, depth - 1)],
+            "items": false,
+            "minItems": 2,
+        }),
+        11 => json!({"anyOf": [random_schema(random, depth - 1), {"type": "null"}]}),
+        _ => {
+            let mut properties = serde_json::Map::new();
+            let mut required = Vec::new();
+            for name in ["name", "größe", "is it?", "n\"2", "tags"].iter().take(1 + random(5)) {
+                properties.insert((*name).to_owned(), random_schema(random, depth - 1));
+                if random(3) > 0 {
+                    required.push(*name);
+                }
+            }
+            json!({
+                "type": "object",
+                "properties": properties,
+                "required": required,
+                "additionalProperties": false,
+            })
+        }
+    }
+}
+
+#[test]
+fn a_model_that_knows_nothing_writes_valid_json_within_its_tokens() {
+    let tokenizer = tokenizer();
+    let grammars = grammars(&tokenizer);
+    let mut schemas = vec![
+        json!({}),
+        json!(true),
+        json!({"type": "object"}),
+        json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+        json!({"type": "array", "items": {"type": "number"}, "minItems": 3}),
+        json!({"oneOf": [{"type": "string", "maxLength": 3}, {"type": "integer"}]}),
+        json!({"allOf": [{"type": "integer", "minimum": 5}, {"maximum": 9}]}),
+        json!({
+            "$defs": {"node": {
+                "type": "object",
+                "properties": {
+                    "value": {"type": "integer"},
+                    "children": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+                },
+                "required": ["value", "children"],
+                "additionalProperties": false,
+            }},
+            "$ref": "#/$defs/node",
+        }),
+    ];
+    let mut seed = 7u64;
+    let mut random = |n: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((seed >> 33) % n as u64) as usize
+    };
+    schemas.extend((0..300).map(|_| random_schema(&mut random, 2)));
+    for schema in &schemas {
+        try_out(&grammars, &tokenizer, schema, &mut |text, value| {
+            assert!(is_valid(schema, schema, value), "{text} is not of {schema}");
+        });
+    }
+}
+
+#[test]
+fn patterns_and_formats_are_kept_to() {
+    let tokenizer = tokenizer();
+    let grammars = grammars(&tokenizer);
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "code": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3}$"},
+            "day": {"type": "string", "format": "date"},
+        },
+        "required": ["code", "day"],
+        "additionalProperties": false,
+    });
+    try_out(&grammars, &tokenizer, &schema, &mut |text, value| {
+        let code: Vec<char> = value["code"].as_str().unwrap().chars().collect();
+        assert!(code.len() == 6 && code[..2].iter().all(char::is_ascii_uppercase), "{text}");
+        assert!(code[2] == '-' && code[3..].iter().all(char::is_ascii_digit), "{text}");
+        let day: Vec<&str> = value["day"].as_str().unwrap().split('-').collect();
+        assert!(day.iter().map(|part| part.len()).eq([4, 2, 2]), "{text}");
+    });
+}
+
+#[test]
+fn what_is_not_understood_is_refused_with_a_reason() {
+    let grammars = grammars(&tokenizer());
+    let schema = |schema: Value| Grammar::JsonSchema(schema);
+    for (grammar, reason) in [
+        (schema(json!({"not": {"type": "string"}})), "not"),
+        (schema(json!({"type": "strin"})), "strin"),
+        (schema(json!({"$ref": "https://example.com/schema.json"})), "example.com"),
+        (schema(json!(false)), "allows nothing"),
+        (schema(json!({"type": "integer", "minimum": 5, "maximum": 4})), "minimum"),
+        (schema(json!([1])), "object or a boolean"),
+        (Grammar::Regex("a(b".into()), "regex"),
+        (Grammar::Lark("start: unknown_rule".into()), "unknown_rule"),
+        (Grammar::Lark(String::new()), "start"),
+        (Grammar::Regex("a".repeat(3 << 20)), "bytes"),
+    ] {
+        let error = grammars.compile(&grammar).expect_err(reason).to_string();
+        assert!(error.contains(reason) && error.starts_with("the answer cannot be constrained: "), "{error}");
+        assert!(!error.contains('\n') && error.len() < 500, "{error}");
+    }
+}
+
+#[test]
+fn expressions_and_grammars_end_where_they_end() {
+    let tokenizer = tokenizer();
+    let grammars = grammars(&tokenizer);
+    for seed in 0..20 {
+        let phone = Grammar::Regex("[0-9]{3}-[0-9]{4}".into());
+        let text = write(&tokenizer, grammars.compile(&phone).unwrap(), seed, 64).unwrap();
+        let (area, rest) = text.split_once('-').unwrap();
+        assert!(area.len() == 3 && rest.len() == 4 && text.bytes().all(|b| b == b'-' || b.is_ascii_digit()));
+        let sum = Grammar::Lark("start: NUMBER (\" + \" NUMBER)*\nNUMBER: /[1-9][0-9]?/\n".into());
+        let text = write(&tokenizer, grammars.compile(&sum).unwrap(), seed, 64).unwrap();
+        assert!(text.split(" + ").all(|n| n.parse::<u8>().is_ok_and(|n| n > 0)), "{text}");
+    }
+}
+
+#[test]
+fn a_token_that_is_not_allowed_is_an_error() {
+    let tokenizer = tokenizer();
+    let mut constraint = grammars(&tokenizer).compile(&Grammar::JsonObject).unwrap();
+    let wrong = tokenizer.id_of("x").unwrap();
+    assert!(!constraint.allowed().unwrap().allows(wrong));
+    assert!(constraint.accept(wrong).is_err());
+}
+
+/// Schemas from elsewhere, for a validator from elsewhere: reads a JSON list of objects with a `schema` from the file
+/// that `TANGELO_SCHEMAS` names, and writes what a model that knows nothing makes of them beside it.
+#[test]
+fn schemas_from_elsewhere() {
+    let Ok(path) = std::env::var("TANGELO_SCHEMAS") else {
+        println!("skipped: TANGELO_SCHEMAS names no file");
+        return;
+    };
+    let tokenizer = tokenizer();
+    let grammars = grammars(&tokenizer);
+    let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let written: Vec<Value> = cases
+        .into_iter()
+        .map(|mut case| {
+            match grammars.compile(&Grammar::JsonSchema(case["schema"].clone())) {
+                Err(error) => case["refused"] = error.to_string().into(),
+                Ok(_) => {
+                    let texts = (0..5).map(|seed| {
+                        let grammar = Grammar::JsonSchema(case["schema"].clone());
+                        write(&tokenizer, grammars.compile(&grammar).unwrap(), seed, 256).into()
+                    });
+                    case["texts"] = texts.collect::<Vec<Value>>().into();
+                }
+            }
+            case
+        })
+        .collect();
+    std::fs::write(format!("{path}.out"), serde_json::to_vec(&written).unwrap()).unwrap();
+}
