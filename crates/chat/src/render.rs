@@ -108,6 +108,11 @@ impl Renderer {
         Self { template, dialect }
     }
 
+    /// The template.
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
     /// The dialect of the template.
     pub fn dialect(&self) -> &'static Dialect {
         self.dialect

@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use tangelo_chat::{Event, StopStrings, StreamParser, ThinkingBudget};
 use tangelo_core::TokenId;
-use tangelo_engine::{Constraint, Ended, Error as EngineError, Finish, Flow, Guide, Logprobs, Report, Token, TokenMask};
+use tangelo_engine::{
+    Constraint, Ended, Error as EngineError, Finish, Flow, Guide, Logprobs, Report, Token, TokenMask,
+};
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::tokenizer::stream::Utf8Stream;
 use tokio::sync::mpsc::UnboundedSender;
@@ -131,7 +133,8 @@ impl AnswerGuide {
     fn note_logprobs(&mut self, token: &Token) {
         let Some(Logprobs { chosen, top }) = &token.logprobs else { return };
         let bytes = |id: TokenId| self.reading.tokenizer.token_bytes(id).unwrap_or_default().to_vec();
-        let top = top.iter().map(|&(id, logprob)| TokenAlternative { id, bytes: bytes(id), logprob }).collect();
+        let top =
+            top.iter().map(|&(id, logprob)| TokenAlternative { id, bytes: bytes(id), logprob }).collect();
         self.tokens.push(TokenLogprob { id: token.id, bytes: bytes(token.id), logprob: *chosen, top });
     }
 

@@ -91,7 +91,12 @@ impl Metrics {
         value("tangelo_answers_failed_total", "counter", "Answers that failed.", load(&self.failures));
         let help = "Answers whose client left.";
         value("tangelo_answers_cancelled_total", "counter", help, load(&self.cancellations));
-        value("tangelo_requests_refused_total", "counter", "Requests refused with 429.", load(&self.refusals));
+        value(
+            "tangelo_requests_refused_total",
+            "counter",
+            "Requests refused with 429.",
+            load(&self.refusals),
+        );
         let help = "Tokens of reasoning in answers.";
         value("tangelo_reasoning_tokens_total", "counter", help, load(&self.reasoning_tokens));
         value("tangelo_answer_tokens_total", "counter", "Tokens decoded.", stats.answer_tokens);
@@ -145,7 +150,9 @@ mod tests {
         }
         let mut text = String::new();
         histogram.write(&mut text, "x", "help");
-        for line in ["x_bucket{le=\"0.001\"} 1", "x_bucket{le=\"0.5\"} 3", "x_bucket{le=\"+Inf\"} 4", "x_count 4"] {
+        for line in
+            ["x_bucket{le=\"0.001\"} 1", "x_bucket{le=\"0.5\"} 3", "x_bucket{le=\"+Inf\"} 4", "x_count 4"]
+        {
             assert!(text.lines().any(|other| other == line), "{line} is not in {text}");
         }
         assert!(text.contains("x_sum 90.303"), "{text}");

@@ -44,12 +44,17 @@ pub struct Turn {
     pub options: RenderOptions,
 }
 
-/// What a prompt was made of, and how its answer begins.
-struct Prompt {
-    ids: Vec<TokenId>,
-    cuts: Vec<usize>,
-    turn: Option<Turn>,
-    starts_in_reasoning: bool,
+/// A prompt, what it was made of, and how its answer begins.
+#[derive(Debug)]
+pub struct Prompt {
+    /// Its tokens.
+    pub ids: Vec<TokenId>,
+    /// Where states of it are worth keeping.
+    pub cuts: Vec<usize>,
+    /// The conversation, if it is of one.
+    pub turn: Option<Turn>,
+    /// Whether the answer begins with reasoning.
+    pub starts_in_reasoning: bool,
 }
 
 impl Inner {
@@ -59,7 +64,7 @@ impl Inner {
     /// What the request asks for cannot be done; the error names the field.
     pub fn prepare(&self, request: &Request, id: &str) -> Result<Prepared, ApiError> {
         check(request)?;
-        let prompt = self.prompt(request)?;
+        let prompt = self.prompt(request, true)?;
         let tools = prompt.turn.as_ref().map_or(&[][..], |turn| &turn.conversation.tools);
         let context = self.facts.context_tokens;
         if prompt.ids.len() >= context {
@@ -67,9 +72,9 @@ impl Inner {
             return Err(tangelo_engine::Error::PromptTooLong { prompt, context }.into());
         }
         let room = context - prompt.ids.len();
-        let max_tokens = request.max_tokens.or(self.settings.max_tokens).or(self.suggested.max_new_tokens);
+        let max_tokens = request.max_tokens.or(self.max_tokens).or(self.text.suggested.max_new_tokens);
         let limits = Limits {
-            stop_ids: if request.ignore_eos { Vec::new() } else { self.stop_ids.clone() },
+            stop_ids: if request.ignore_eos { Vec::new() } else { self.text.stop_ids.clone() },
             min_tokens: request.min_tokens,
             max_tokens,
             context,
@@ -85,13 +90,13 @@ impl Inner {
             let constraint = self.constraint(request, tools)?;
             let budget = self.budget(request, &prompt, constraint.is_some(), max_tokens)?;
             let may_call = request.tool_choice != ToolChoice::None;
-            let parser = prompt.turn.as_ref().and(self.renderer.as_ref()).map(|renderer| {
+            let parser = prompt.turn.as_ref().and(self.text.renderer.as_ref()).map(|renderer| {
                 let tools = if may_call { tools } else { &[] };
                 StreamParser::new(renderer.dialect(), tools, prompt.starts_in_reasoning)
                     .with_call_ids(format!("call_{id}_{choice}_"))
             });
             let reading = Reading {
-                tokenizer: self.tokenizer.clone(),
+                tokenizer: self.text.tokenizer.clone(),
                 stops: StopStrings::new(request.stops.clone()),
                 parser,
                 budget,
@@ -105,31 +110,28 @@ impl Inner {
         Ok(Prepared { prompt: prompt.ids, cuts: prompt.cuts, answers, turn: prompt.turn })
     }
 
-    /// The tokens of the input.
+    /// The tokens of the input. `is_answered`: a conversation ends where the assistant's next answer begins.
     ///
     /// # Errors
-    /// It cannot be rendered or has tokens that the model lacks.
-    pub fn prompt_tokens(&self, request: &Request) -> Result<Vec<TokenId>, ApiError> {
-        Ok(self.prompt(request)?.ids)
-    }
-
-    fn prompt(&self, request: &Request) -> Result<Prompt, ApiError> {
+    /// It cannot be rendered or tokenised.
+    pub fn prompt(&self, request: &Request, is_answered: bool) -> Result<Prompt, ApiError> {
         let plain = |ids| Prompt { ids, cuts: Vec::new(), turn: None, starts_in_reasoning: false };
         match &request.input {
             Input::Tokens(ids) => Ok(plain(ids.clone())),
             Input::Text(text) => {
-                let ids = self.tokenizer.encode(text, EncodeOptions::default());
-                ids.map(plain).map_err(|error| ApiError::invalid(Some("prompt".to_owned()), error.to_string()))
+                let ids = self.text.tokenizer.encode(text, EncodeOptions::default());
+                ids.map(plain)
+                    .map_err(|error| ApiError::invalid(Some("prompt".to_owned()), error.to_string()))
             }
             Input::Chat(conversation) => {
                 let options = RenderOptions {
-                    add_generation_prompt: true,
+                    add_generation_prompt: is_answered,
                     enable_thinking: request.thinking.enabled,
                     kwargs: request.template_kwargs.clone(),
                     ..RenderOptions::default()
                 };
-                let rendered = self.require_renderer()?.render(conversation, &options)?;
-                let tokens = rendered.tokens(&self.tokenizer)?;
+                let rendered = self.text.require_renderer()?.render(conversation, &options)?;
+                let tokens = rendered.tokens(&self.text.tokenizer)?;
                 Ok(Prompt {
                     ids: tokens.ids,
                     cuts: tokens.cuts.iter().map(|cut| cut.offset).collect(),
@@ -142,7 +144,7 @@ impl Inner {
 
     /// What the client gives, else what the model's authors suggest, else the model's own distribution.
     fn sampling(&self, given: &SamplingOverrides, logprobs: Option<usize>) -> SamplingParams {
-        let (suggested, plain) = (&self.suggested, SamplingParams::default());
+        let (suggested, plain) = (&self.text.suggested, SamplingParams::default());
         let is_greedy = suggested.do_sample == Some(false) && given.temperature.is_none();
         let temperature = given.temperature.or(suggested.temperature).unwrap_or(plain.temperature);
         SamplingParams {
@@ -165,8 +167,8 @@ impl Inner {
 
     /// Keeps the model from beginning a call, where that takes a token of its own.
     fn forbid_calls(&self, params: &mut SamplingParams) {
-        let open = self.renderer.as_ref().and_then(|renderer| renderer.dialect().call_open());
-        if let Some(token) = open.and_then(|open| self.tokenizer.id_of(open)) {
+        let open = self.text.renderer.as_ref().and_then(|renderer| renderer.dialect().call_open());
+        if let Some(token) = open.and_then(|open| self.text.tokenizer.id_of(open)) {
             params.logit_bias.insert(token, f32::NEG_INFINITY);
         }
     }
@@ -184,7 +186,8 @@ impl Inner {
                     return Err(ApiError::invalid(field("tool_choice"), message));
                 }
                 if let Some(name) = only.filter(|name| !tools.iter().any(|tool| tool.name() == *name)) {
-                    let message = format!("`tool_choice` names the tool `{name}`, which is not one of `tools`");
+                    let message =
+                        format!("`tool_choice` names the tool `{name}`, which is not one of `tools`");
                     return Err(ApiError::invalid(field("tool_choice"), message));
                 }
                 Some(CallGrammar {
@@ -197,10 +200,13 @@ impl Inner {
         let grammar = match (&request.format, calls) {
             (Format::Text, None) => return Ok(None),
             (Format::Text, Some(calls)) => {
-                let is_token = |text: &str| self.tokenizer.id_of(text).is_some_and(|id| self.tokenizer.is_special(id));
-                let dialect = self.require_renderer()?.dialect();
+                let is_token = |text: &str| {
+                    self.text.tokenizer.id_of(text).is_some_and(|id| self.text.tokenizer.is_special(id))
+                };
+                let dialect = self.text.require_renderer()?.dialect();
                 let Some(written) = dialect.call_grammar(tools, calls, &is_token) else {
-                    let message = "this model's template has no way to call tools, so a call cannot be required";
+                    let message =
+                        "this model's template has no way to call tools, so a call cannot be required";
                     return Err(ApiError::invalid(field("tool_choice"), message));
                 };
                 let constraint = self.compile(&Grammar::Lark(written.lark), "tools")?;
@@ -220,7 +226,7 @@ impl Inner {
     }
 
     fn compile(&self, grammar: &Grammar, field: &str) -> Result<Constraint, ApiError> {
-        let grammars = self.grammars()?;
+        let grammars = self.text.grammars(self.facts.vocabulary)?;
         grammars
             .compile(grammar)
             .map_err(|error| ApiError::invalid(Some(field.to_owned()), format!("`{field}`: {error}")))
@@ -242,8 +248,8 @@ impl Inner {
         };
         let Some(budget) = budget.filter(|_| prompt.starts_in_reasoning) else { return Ok(None) };
         let margin = bound.map_or(MARGIN_TOKENS_DEFAULT, |bound| bound.min(MARGIN_TOKENS_DEFAULT));
-        let dialect = self.require_renderer()?.dialect();
-        let budget = ThinkingBudget::new(&self.tokenizer, dialect, budget, margin);
+        let dialect = self.text.require_renderer()?.dialect();
+        let budget = ThinkingBudget::new(&self.text.tokenizer, dialect, budget, margin);
         budget.map(Some).map_err(|error| ApiError::internal(error.to_string()))
     }
 }
@@ -251,7 +257,8 @@ impl Inner {
 /// Refuses what contradicts itself.
 fn check(request: &Request) -> Result<(), ApiError> {
     if request.format != Format::Text && request.min_tokens > 0 {
-        let message = "`min_tokens` cannot be given together with a format of the answer, which says where it ends";
+        let message =
+            "`min_tokens` cannot be given together with a format of the answer, which says where it ends";
         return Err(ApiError::invalid(Some("min_tokens".to_owned()), message));
     }
     if request.max_tokens.is_some_and(|max| max < request.min_tokens) {

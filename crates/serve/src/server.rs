@@ -1,0 +1,111 @@
+//! From a bound address to the end: connections, and how the program stops.
+//!
+//! ```text
+//! first signal   new work gets 503, what is under way goes on
+//! drained, or time is up, or second signal   what is left ends at once
+//! then           states that are worth it go to disk, connections close
+//! ```
+//!
+//! Connections are plain HTTP/1.1. Encryption is left to a proxy in front, which is why the server listens on the
+//! machine's own address unless it is told otherwise, and asks for keys before it listens on another.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::app::App;
+use crate::router::Options;
+
+/// How long connections may take to send their last bytes once everything has ended.
+const LAST_BYTES: Duration = Duration::from_secs(5);
+
+/// Why the server does not start, or has ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// Everybody who reaches the address could use the model.
+    #[error(
+        "{address} can be reached from other machines and no API key is set: give --api-key, listen on 127.0.0.1, or \
+         say --insecure-bind if everybody may use the model"
+    )]
+    NoKeys {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The system refused the address.
+    #[error("cannot listen on {address}: {cause}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Connections can no longer be taken.
+    #[error("the server has stopped taking connections: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// Listens on an address, which may have port 0 for any that is free.
+///
+/// # Errors
+/// [`ServerError::NoKeys`] unless the address is the machine's own, keys are required or `is_insecure` is said;
+/// [`ServerError::Bind`].
+pub async fn bind(
+    address: SocketAddr,
+    has_keys: bool,
+    is_insecure: bool,
+) -> Result<TcpListener, ServerError> {
+    if !address.ip().is_loopback() && !has_keys && !is_insecure {
+        return Err(ServerError::NoKeys { address });
+    }
+    TcpListener::bind(address).await.map_err(|cause| ServerError::Bind { address, cause })
+}
+
+/// Serves until it is told to stop: `stop` returns once for every time that it is told.
+///
+/// # Errors
+/// [`ServerError::Serve`].
+pub async fn serve(
+    listener: TcpListener,
+    app: App,
+    options: &Options,
+    drain_time: Duration,
+    mut stop: impl AsyncFnMut(),
+) -> Result<(), ServerError> {
+    let (close, closed) = oneshot::channel::<()>();
+    let router = crate::router(app.clone(), options);
+    let connections = axum::serve(listener, router).with_graceful_shutdown(async {
+        // A dropped sender says the same.
+        let _ = closed.await;
+    });
+    let mut connections = tokio::spawn(connections.into_future());
+    tokio::select! {
+        ended = &mut connections => return Ok(ended.map_err(io::Error::other)??),
+        () = stop() => {}
+    }
+    drain(&app, drain_time, stop).await;
+    drop(close);
+    // Whoever does not read what was sent is not waited for.
+    let _ = tokio::time::timeout(LAST_BYTES, connections).await;
+    Ok(())
+}
+
+/// Ends the worker: after what is under way, or at once when time is up or `stop` returns again.
+async fn drain(app: &App, drain_time: Duration, mut stop: impl AsyncFnMut()) {
+    app.close();
+    let worker = app.worker().clone();
+    // An error means that the thread has ended already.
+    let _ = worker.call(|scheduler| scheduler.close()).await;
+    let ending = worker.clone();
+    let mut ended = tokio::task::spawn_blocking(move || ending.join());
+    tokio::select! {
+        _ = &mut ended => return,
+        () = tokio::time::sleep(drain_time) => {}
+        () = stop() => {}
+    }
+    let _ = worker.call(|scheduler| scheduler.cancel_all()).await;
+    let _ = ended.await;
+}
