@@ -7,6 +7,7 @@ mod anthropic;
 mod collect;
 pub mod extract;
 pub mod fields;
+mod json;
 mod ollama;
 pub mod openai;
 mod openapi;

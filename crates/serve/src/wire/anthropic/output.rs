@@ -1,11 +1,12 @@
 //! What `POST /v1/messages` answers with, whole and as events.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tangelo_chat::Event;
 
 use crate::answer::{Ending, Facts, Piece, Started};
 use crate::error::ApiError;
 use crate::wire::collect::{Answers, Part};
+use crate::wire::json::with;
 use crate::wire::openai::write;
 use crate::wire::sse::{Out, Writer};
 
@@ -48,7 +49,13 @@ fn usage(started: &Started, answer_tokens: usize) -> Value {
     })
 }
 
-fn envelope(facts: &Facts, content: Vec<Value>, ending: Option<&Ending>, usage: Value) -> Value {
+fn envelope(
+    facts: &Facts,
+    started: &Started,
+    content: Vec<Value>,
+    ending: Option<&Ending>,
+    usage: Value,
+) -> Value {
     let (reason, sequence) = ending.map(|ending| stop(Some(ending))).unzip();
     json!({
         "id": format!("msg_{}", facts.id),
@@ -59,6 +66,7 @@ fn envelope(facts: &Facts, content: Vec<Value>, ending: Option<&Ending>, usage: 
         "stop_reason": reason,
         "stop_sequence": sequence.flatten(),
         "usage": usage,
+        "tangelo": write::extension(started),
     })
 }
 
@@ -75,9 +83,7 @@ pub fn message(facts: &Facts, answers: &Answers) -> Value {
     });
     let ending = choice.and_then(|choice| choice.ending.as_ref());
     let usage = usage(&answers.started, answers.usage().answer_tokens);
-    let mut message = envelope(facts, content.collect(), ending, usage);
-    message["tangelo"] = write::extension(&answers.started);
-    message
+    envelope(facts, &answers.started, content.collect(), ending, usage)
 }
 
 /// The kind of the block that is being written.
@@ -159,8 +165,8 @@ impl Writer for Events {
         match piece {
             Piece::Started(started) => {
                 self.started = started;
-                let mut message = envelope(&self.facts, Vec::new(), None, usage(&self.started, 0));
-                message["tangelo"] = write::extension(&self.started);
+                let usage = usage(&self.started, 0);
+                let message = envelope(&self.facts, &self.started, Vec::new(), None, usage);
                 send("message_start", json!({ "message": message }), out);
             }
             Piece::Event { event, .. } => self.event(event, out),
@@ -185,12 +191,7 @@ impl Writer for Events {
 
 /// An event whose data repeats its name.
 fn send(name: &str, fields: Value, out: &mut Out) {
-    let mut data = Map::new();
-    data.insert("type".to_owned(), name.into());
-    if let Value::Object(fields) = fields {
-        data.extend(fields);
-    }
-    out.event(name, &Value::Object(data));
+    out.event(name, &with(json!({ "type": name }), fields));
 }
 
 #[cfg(test)]

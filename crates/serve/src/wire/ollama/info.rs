@@ -10,6 +10,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::wire::extract::Body;
 use crate::wire::fields::Fields;
+use crate::wire::json::with;
 
 /// `GET /api/version`: the version of this server, not of an Ollama.
 pub async fn version() -> Json<Value> {
@@ -25,12 +26,13 @@ pub async fn tags(State(app): State<App>, _: Caller) -> Json<Value> {
 /// `GET /api/ps`: the one model, which stays loaded.
 pub async fn ps(State(app): State<App>, _: Caller) -> Json<Value> {
     let facts = app.model();
-    let mut entry = entry(&app, &facts.name);
-    // The last second that a date can name: the model is not unloaded.
-    entry["expires_at"] = rfc3339(i64::MAX).into();
-    entry["size_vram"] = facts.device_bytes.into();
-    entry["context_length"] = facts.context_tokens.into();
-    Json(json!({ "models": [entry] }))
+    let running = json!({
+        // The last second that a date can name: the model is not unloaded.
+        "expires_at": rfc3339(i64::MAX),
+        "size_vram": facts.device_bytes,
+        "context_length": facts.context_tokens,
+    });
+    Json(json!({"models": [with(entry(&app, &facts.name), running)]}))
 }
 
 /// `POST /api/show`: one model.

@@ -9,6 +9,7 @@ use tangelo_formats::template::rfc3339;
 use crate::answer::{AnswerStream, ChoiceUsage, Ending, Facts, Piece, Started};
 use crate::error::ApiError;
 use crate::wire::collect::{Answers, Call};
+use crate::wire::json::with;
 use crate::wire::openai::write;
 use crate::wire::sse::{Out, Writer};
 
@@ -67,7 +68,7 @@ impl Lines {
         Self { model, endpoint, times: Times::now(), started: Started::default(), calls: Vec::new() }
     }
 
-    fn line(&self, line: Line) -> Map<String, Value> {
+    fn line(&self, line: Line) -> Value {
         let mut map = Map::new();
         map.insert("model".into(), self.model.as_str().into());
         map.insert("created_at".into(), now().into());
@@ -90,11 +91,10 @@ impl Lines {
         }
         map.extend(line.logprobs.map(|logprobs| ("logprobs".to_owned(), logprobs)));
         map.insert("done".into(), false.into());
-        map
+        map.into()
     }
 
     fn last(&self, line: Line, ending: Option<&Ending>, usage: ChoiceUsage) -> Value {
-        let mut map = self.line(line);
         let reason = match ending {
             Some(Ending::Stop | Ending::StopString(_) | Ending::ToolCalls) => "stop",
             Some(Ending::Length | Ending::ContextFull | Ending::Cancelled) | None => "length",
@@ -103,7 +103,7 @@ impl Lines {
         let ns = |from: Instant, to: Instant| {
             u64::try_from(to.saturating_duration_since(from).as_nanos()).unwrap_or(u64::MAX)
         };
-        let fields = json!({
+        let end = json!({
             "done": true,
             "done_reason": reason,
             "total_duration": ns(self.times.asked, ended),
@@ -114,10 +114,7 @@ impl Lines {
             "eval_duration": ns(self.times.read, ended),
             "tangelo": write::extension(&self.started),
         });
-        if let Value::Object(fields) = fields {
-            map.extend(fields);
-        }
-        map.into()
+        with(self.line(line), end)
     }
 
     fn event(&mut self, event: Event) -> Option<Line> {
@@ -180,7 +177,7 @@ impl Writer for Lines {
                 let line = self.event(event);
                 if line.is_some() || logprobs.is_some() {
                     let line = Line { logprobs, ..line.unwrap_or_default() };
-                    out.line(&self.line(line).into());
+                    out.line(&self.line(line));
                 }
             }
             Piece::Finished { ending, usage, tokens, .. } => {
@@ -195,18 +192,17 @@ impl Writer for Lines {
     fn end(&mut self, _: &mut Out) {}
 
     fn keep_alive(&mut self, out: &mut Out) {
-        out.line(&self.line(Line::default()).into());
+        out.line(&self.line(Line::default()));
     }
 }
 
 /// The answer to a request that asks nothing: the model is loaded.
 pub fn loaded(model: &str, endpoint: Endpoint) -> Value {
-    let mut value = json!({"model": model, "created_at": now(), "done": true, "done_reason": "load"});
-    match endpoint {
-        Endpoint::Chat => value["message"] = json!({"role": "assistant", "content": ""}),
-        Endpoint::Generate => value["response"] = "".into(),
-    }
-    value
+    let text = match endpoint {
+        Endpoint::Chat => json!({"message": {"role": "assistant", "content": ""}}),
+        Endpoint::Generate => json!({"response": ""}),
+    };
+    with(json!({"model": model, "created_at": now(), "done": true, "done_reason": "load"}), text)
 }
 
 fn now() -> String {

@@ -18,6 +18,7 @@ use crate::request::{Input, Request};
 use crate::wire::collect::{self, Answers, Choice};
 use crate::wire::extract::Body;
 use crate::wire::fields::Fields;
+use crate::wire::json::with;
 use crate::wire::sse::{self, Out, Writer};
 
 /// Answers a conversation.
@@ -125,17 +126,14 @@ impl Chunks {
     }
 
     fn chunk(&self, choices: Value) -> Value {
-        let mut chunk = json!({
+        let chunk = json!({
             "id": format!("chatcmpl-{}", self.facts.id),
             "object": "chat.completion.chunk",
             "created": self.facts.created_unix_s,
             "model": self.facts.model,
             "choices": choices,
         });
-        if self.with_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
+        if self.with_usage { with(chunk, json!({"usage": null})) } else { chunk }
     }
 
     fn delta(&self, index: usize, delta: Value, tokens: &[TokenLogprob], ending: Option<&str>) -> Value {
@@ -174,9 +172,8 @@ impl Writer for Chunks {
             Piece::Started(started) => {
                 for index in 0..self.n {
                     let delta = json!({"role": "assistant", "content": ""});
-                    let mut chunk = self.delta(index, delta, &[], None);
-                    chunk["tangelo"] = write::extension(&started);
-                    out.data(&chunk);
+                    let chunk = self.delta(index, delta, &[], None);
+                    out.data(&with(chunk, json!({"tangelo": write::extension(&started)})));
                 }
                 self.started = started;
             }
@@ -195,9 +192,8 @@ impl Writer for Chunks {
 
     fn end(&mut self, out: &mut Out) {
         if self.with_usage && !self.has_failed {
-            let mut chunk = self.chunk(json!([]));
-            chunk["usage"] = write::usage(&self.started, self.total);
-            out.data(&chunk);
+            let usage = write::usage(&self.started, self.total);
+            out.data(&with(self.chunk(json!([])), json!({ "usage": usage })));
         }
         out.done();
     }

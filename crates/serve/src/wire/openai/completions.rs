@@ -21,6 +21,7 @@ use crate::request::{Input, Request};
 use crate::wire::collect::{self, Answers};
 use crate::wire::extract::Body;
 use crate::wire::fields::{Fields, Place, whole};
+use crate::wire::json::with;
 use crate::wire::sse::{self, Out, Writer};
 
 /// Most prompts in one request.
@@ -194,17 +195,14 @@ impl Chunks {
     }
 
     fn chunk(&self, choices: Value) -> Value {
-        let mut chunk = json!({
+        let chunk = json!({
             "id": format!("cmpl-{}", self.facts.id),
             "object": "text_completion",
             "created": self.facts.created_unix_s,
             "model": self.facts.model,
             "choices": choices,
         });
-        if self.with_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
+        if self.with_usage { with(chunk, json!({"usage": null})) } else { chunk }
     }
 
     fn text(&mut self, index: usize, text: &str, tokens: &[TokenLogprob], ending: Option<&str>) -> Value {
@@ -240,10 +238,9 @@ impl Writer for Chunks {
 
     fn end(&mut self, out: &mut Out) {
         if self.with_usage && !self.has_failed {
-            let mut chunk = self.chunk(json!([]));
-            chunk["usage"] = write::usage(&self.started, self.total);
-            chunk["tangelo"] = write::extension(&self.started);
-            out.data(&chunk);
+            let usage = write::usage(&self.started, self.total);
+            let end = json!({"usage": usage, "tangelo": write::extension(&self.started)});
+            out.data(&with(self.chunk(json!([])), end));
         }
         out.done();
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::answer::{ChoiceUsage, Ending, Started, TokenLogprob};
+use crate::wire::json::with;
 
 /// Stands for minus infinity, which JSON does not have; OpenAI does the same.
 const LOGPROB_MIN: f32 = -9999.0;
@@ -42,9 +43,8 @@ pub fn chat_logprobs(tokens: &[TokenLogprob]) -> Value {
 pub fn token_logprobs(tokens: &[TokenLogprob]) -> Value {
     let one = |bytes: &[u8], logprob: f32| json!({"token": String::from_utf8_lossy(bytes), "logprob": finite(logprob), "bytes": bytes});
     let entries = tokens.iter().map(|token| {
-        let mut entry = one(&token.bytes, token.logprob);
-        entry["top_logprobs"] = token.top.iter().map(|other| one(&other.bytes, other.logprob)).collect();
-        entry
+        let top: Value = token.top.iter().map(|other| one(&other.bytes, other.logprob)).collect();
+        with(one(&token.bytes, token.logprob), json!({ "top_logprobs": top }))
     });
     entries.collect()
 }

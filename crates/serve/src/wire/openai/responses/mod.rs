@@ -146,6 +146,6 @@ impl Writer for Events {
 
 fn send(events: &[Value], out: &mut Out) {
     for event in events {
-        out.event(event["type"].as_str().unwrap_or("error"), event);
+        out.event(event.get("type").and_then(Value::as_str).unwrap_or("error"), event);
     }
 }

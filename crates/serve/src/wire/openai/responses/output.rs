@@ -8,6 +8,7 @@ use tangelo_chat::{Event, Message, Role, ToolCall};
 
 use crate::answer::{ChoiceUsage, Ending, Facts, Piece, Started, TokenLogprob};
 use crate::error::ApiError;
+use crate::wire::json::with;
 use crate::wire::openai::write;
 
 /// The item that is being written.
@@ -99,24 +100,29 @@ impl Builder {
     /// The event that ends a stream.
     pub fn end(&mut self) -> Value {
         let response = self.response();
-        let kind = match response["status"].as_str() {
-            Some("completed") => "response.completed",
-            Some("failed") => "response.failed",
+        let kind = match self.status().0 {
+            "completed" => "response.completed",
+            "failed" => "response.failed",
             _ => "response.incomplete",
         };
         self.event(kind, json!({ "response": response }))
     }
 
-    /// The response as it stands.
-    pub fn response(&self) -> Value {
-        let (status, reason) = match (&self.error, &self.ending) {
+    /// How far the answer has come, and why it is incomplete.
+    fn status(&self) -> (&'static str, Option<&'static str>) {
+        match (&self.error, &self.ending) {
             (Some(_), _) => ("failed", None),
             (None, None) => ("in_progress", None),
             (None, Some(Ending::Length | Ending::ContextFull)) => ("incomplete", Some("max_output_tokens")),
             (None, Some(Ending::Cancelled)) => ("incomplete", None),
             (None, Some(_)) => ("completed", None),
-        };
-        let mut response = json!({
+        }
+    }
+
+    /// The response as it stands.
+    pub fn response(&self) -> Value {
+        let (status, reason) = self.status();
+        let response = json!({
             "id": self.id(),
             "object": "response",
             "created_at": self.facts.created_unix_s,
@@ -128,10 +134,7 @@ impl Builder {
             "usage": self.ending.as_ref().map(|_| self.usage_value()),
             "tangelo": write::extension(&self.started),
         });
-        if let Some(fields) = response.as_object_mut() {
-            fields.extend(self.echo.clone());
-        }
-        response
+        with(response, self.echo.clone().into())
     }
 
     fn usage_value(&self) -> Value {
@@ -146,21 +149,15 @@ impl Builder {
     }
 
     fn event(&mut self, kind: &str, fields: Value) -> Value {
-        let mut event = json!({"type": kind, "sequence_number": self.sequence});
+        let event = json!({"type": kind, "sequence_number": self.sequence});
         self.sequence = self.sequence.saturating_add(1);
-        if let (Some(event), Value::Object(fields)) = (event.as_object_mut(), fields) {
-            event.extend(fields);
-        }
-        event
+        with(event, fields)
     }
 
     /// An event about the item that is being written.
     fn item_event(&mut self, kind: &str, fields: Value) -> Value {
-        let mut all = json!({"output_index": self.output.len(), "item_id": self.item_id()});
-        if let (Some(all), Value::Object(fields)) = (all.as_object_mut(), fields) {
-            all.extend(fields);
-        }
-        self.event(kind, all)
+        let item = json!({"output_index": self.output.len(), "item_id": self.item_id()});
+        self.event(kind, with(item, fields))
     }
 
     fn item_id(&self) -> String {
