@@ -252,6 +252,117 @@ fn random_mixtures_obey_the_laws() {
     }
 }
 
+/// An answer as models write them, whole or not: reasoning that is closed, forgotten or repeated, prose with literal tags
+/// and fenced code, calls with empty, nested and many-lined arguments in both dialects, cut short now and then.
+fn generated(random: &mut Random, dialect: &str) -> String {
+    const PROSE: [&str; 10] = [
+        "The weather is fine. ",
+        "Write `<tool_call>` before a call, and </tool_call> behind it.\n",
+        "```xml\n<tool_call>\n<function=now>\n</function>\n</tool_call>\n```\n",
+        "1 < 2 and 3 > 2; </think> is a tag, too. ",
+        "\n\n",
+        "Grüße aus Köln: e\u{301}, 日本語, \u{1f469}\u{200d}\u{1f680}, \u{1f1eb}\u{1f1f7}. ",
+        "<TOOLCALL>not a list</TOOLCALL> ",
+        "~~~\n<TOOLCALL>[{\"name\": \"now\"}]</TOOLCALL>\n~~~\n",
+        "\t tabs and  spaces \n",
+        "<function=now> <parameter=city>",
+    ];
+    const TEXTS: [&str; 8] = [
+        "Paris",
+        "",
+        "two\nlines\n",
+        "\n\n  indented\n",
+        "if a </b> then \"c\" \\ d",
+        "a </parameter> inside",
+        "\u{1f34a} {\"not\": \"json\"}",
+        "<function=now>",
+    ];
+    const VALUES: [&str; 8] = [
+        "5",
+        "-2.5e3",
+        "true",
+        "null",
+        "[1, [2], []]",
+        "{\"a\": {\"b\": [\"}\", \"]\"]}}",
+        "\"quoted\"",
+        "[]",
+    ];
+    let prose = |random: &mut Random| -> String {
+        (0..random.below(4)).map(|_| PROSE[random.below(PROSE.len())]).collect()
+    };
+    let mut text = String::new();
+    if random.below(3) > 0 {
+        text += ["", "<think>", "<think>\n", "\n"][random.below(4)];
+        text += &prose(random);
+        text += ["</think>", "\n</think>\n\n", "</think>\n", ""][random.below(4)];
+    }
+    text += &prose(random);
+    for _ in 0..random.below(3) {
+        let (name, arguments): (&str, &[&str]) = [
+            ("get_weather", &["city", "days", "place", "limits"][..]),
+            ("write_file", &["path", "text"]),
+            ("now", &[]),
+        ][random.below(3)];
+        let given = random.below(arguments.len() + 1);
+        if dialect == "toolcall_json" {
+            let pairs: Vec<String> = arguments[..given]
+                .iter()
+                .map(|name| match random.below(2) {
+                    0 => format!("\"{name}\": {}", Value::from(TEXTS[random.below(TEXTS.len())])),
+                    _ => format!("\"{name}\": {}", VALUES[random.below(VALUES.len())]),
+                })
+                .collect();
+            let call = format!("{{\"name\": \"{name}\", \"arguments\": {{{}}}}}", pairs.join(", "));
+            text += &format!("<TOOLCALL>[{call}]</TOOLCALL>");
+        } else {
+            text += &format!("<tool_call>\n<function={name}>\n");
+            for name in &arguments[..given] {
+                let value = [TEXTS, VALUES][random.below(2)][random.below(8)];
+                text += &format!("<parameter={name}>\n{value}\n</parameter>\n");
+            }
+            text +=
+                ["</function>\n</tool_call>", "</function></tool_call>\n", "</function>\n", "</tool_call>"]
+                    [random.below(8).min(3)];
+        }
+        text += &prose(random);
+    }
+    if random.below(4) == 0 {
+        let places: Vec<usize> = text.char_indices().map(|(place, _)| place).collect();
+        text.truncate(places.get(random.below(places.len().max(1))).copied().unwrap_or(0));
+    }
+    text
+}
+
+#[test]
+fn generated_transcripts_give_the_same_events_at_every_split() {
+    let tools = all_tools();
+    let (mut splits, mut calls) = (0, 0);
+    for seed in 0..3000 {
+        let mut random = Random(seed);
+        let dialect = ["nemotron3", "toolcall_json"][random.below(2)];
+        let reasoning = ["open", "closed"][random.below(2)];
+        let output = generated(&mut random, dialect);
+        let head = format!("dialect: {dialect}\nreasoning: {reasoning}\ntools: all\n");
+        let transcript = Transcript { head, output, events: String::new() };
+        let output = transcript.output.as_str();
+        let whole = transcript.run(&tools, [output]);
+        let context = format!("seed {seed}: {dialect}, {reasoning}, {output:?}");
+        check_laws(&whole, &context);
+        for (place, _) in output.char_indices() {
+            let (left, right) = output.split_at(place);
+            assert_eq!(transcript.run(&tools, [left, right]), whole, "{context}: cut at byte {place}");
+            splits += 1;
+        }
+        let pieces = random_pieces(output, &mut random);
+        assert_eq!(transcript.run(&tools, pieces.iter().copied()), whole, "{context}: {pieces:?}");
+        let characters = output.split_inclusive(|_: char| true);
+        assert_eq!(transcript.run(&tools, characters), whole, "{context}: one character at a time");
+        calls +=
+            whole.iter().filter(|event| matches!(event, Event::ToolCallEnd { complete: true, .. })).count();
+    }
+    assert!(splits > 300_000 && calls > 1500, "{splits} splits, {calls} calls: too few to show anything");
+}
+
 /// Without calls, only whitespace, one `<think>` and one `</think>` may disappear.
 fn check_nothing_lost(output: &str, events: &[Event], context: &str) {
     let squeeze = |text: &str| text.split_whitespace().collect::<String>();
