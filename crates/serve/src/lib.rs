@@ -38,5 +38,5 @@ pub use app::{App, Settings};
 pub use auth::Keys;
 pub use model::{ModelFacts, Text};
 pub use router::{Options, router};
-pub use server::{ServerError, bind, serve};
+pub use server::{ServerError, bind, run, serve};
 pub use states::Store;

@@ -1,24 +1,25 @@
-//! From a bound address to the end: connections, and how the program stops.
+//! From an address to the end: connections, and how the program stops.
 //!
 //! ```text
-//! first signal   new work gets 503, what is under way goes on
-//! drained, or time is up, or second signal   what is left ends at once
-//! then           states that are worth it go to disk, connections close
+//! first signal                                new work gets 503, what is under way goes on
+//! drained, or time is up, or second signal    what is left ends at once
+//! then                                        states that are worth it go to disk, connections close
 //! ```
 //!
 //! Connections are plain HTTP/1.1. Encryption is left to a proxy in front, which is why the server listens on the
 //! machine's own address unless it is told otherwise, and asks for keys before it listens on another.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::app::App;
-use crate::router::Options;
+use crate::router::{Options, router};
 
+/// Threads for connections; each request is little work for them.
+const THREADS: usize = 2;
 /// How long connections may take to send their last bytes once everything has ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
 
@@ -43,31 +44,48 @@ pub enum ServerError {
         /// Why.
         cause: io::Error,
     },
-    /// Connections can no longer be taken.
-    #[error("the server has stopped taking connections: {0}")]
-    Serve(#[from] io::Error),
+    /// Threads, signals or connections cannot be had from the system.
+    #[error("the server cannot go on: {0}")]
+    System(#[from] io::Error),
 }
 
-/// Listens on an address, which may have port 0 for any that is free.
+/// Listens on an address; port 0 is any that is free. Nothing is answered before [`run`] or [`serve`].
 ///
 /// # Errors
 /// [`ServerError::NoKeys`] unless the address is the machine's own, keys are required or `is_insecure` is said;
 /// [`ServerError::Bind`].
-pub async fn bind(
-    address: SocketAddr,
-    has_keys: bool,
-    is_insecure: bool,
-) -> Result<TcpListener, ServerError> {
+pub fn bind(address: SocketAddr, has_keys: bool, is_insecure: bool) -> Result<TcpListener, ServerError> {
     if !address.ip().is_loopback() && !has_keys && !is_insecure {
         return Err(ServerError::NoKeys { address });
     }
-    TcpListener::bind(address).await.map_err(|cause| ServerError::Bind { address, cause })
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|cause| ServerError::Bind { address, cause })
 }
 
-/// Serves until it is told to stop: `stop` returns once for every time that it is told.
+/// Serves in this thread until the program is told to stop by a signal.
 ///
 /// # Errors
-/// [`ServerError::Serve`].
+/// [`ServerError::System`].
+pub fn run(
+    listener: TcpListener,
+    app: App,
+    options: &Options,
+    drain_time: Duration,
+) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        serve(listener, app, options, drain_time, async move || signals.next().await).await
+    })
+}
+
+/// Serves until it is told to stop: `stop` returns once for every time that it is.
+///
+/// # Errors
+/// [`ServerError::System`].
 pub async fn serve(
     listener: TcpListener,
     app: App,
@@ -75,9 +93,9 @@ pub async fn serve(
     drain_time: Duration,
     mut stop: impl AsyncFnMut(),
 ) -> Result<(), ServerError> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let (close, closed) = oneshot::channel::<()>();
-    let router = crate::router(app.clone(), options);
-    let connections = axum::serve(listener, router).with_graceful_shutdown(async {
+    let connections = axum::serve(listener, router(app.clone(), options)).with_graceful_shutdown(async {
         // A dropped sender says the same.
         let _ = closed.await;
     });
@@ -108,4 +126,44 @@ async fn drain(app: &App, drain_time: Duration, mut stop: impl AsyncFnMut()) {
     }
     let _ = worker.call(|scheduler| scheduler.cancel_all()).await;
     let _ = ended.await;
+}
+
+/// The signals that ask a program to stop.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {})
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nobody can interrupt the program, so it goes on.
+            std::future::pending::<()>().await;
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod ls;
 mod perplexity;
 mod pull;
 mod rm;
+mod serve;
 mod show;
 mod synth;
 mod tokenize;
@@ -27,6 +28,7 @@ pub struct Cli {
 enum Command {
     Chat(chat::Args),
     Generate(generate::Args),
+    Serve(serve::Args),
     Pull(pull::Args),
     Ls(ls::Args),
     Rm(rm::Args),
@@ -47,6 +49,7 @@ impl Cli {
         match self.command {
             Command::Chat(args) => chat::run(args),
             Command::Generate(args) => generate::run(args),
+            Command::Serve(args) => serve::run(args),
             Command::Pull(args) => pull::run(args),
             Command::Ls(args) => ls::run(args),
             Command::Rm(args) => rm::run(args),

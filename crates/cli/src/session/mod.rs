@@ -23,7 +23,7 @@ use tangelo_model::Model;
 use tangelo_ops::Cx;
 
 pub use answer::{Answer, Ending, Plan, answer};
-pub use args::{ChatArgs, ModelArgs, SamplingArgs, read_tools};
+pub use args::{ChatArgs, ModelArgs, SamplingArgs, parse_count, read_tools};
 
 use crate::args::chunk_tokens;
 use crate::{model, progress};
