@@ -158,7 +158,7 @@ impl AnswerGuide {
             Ending::Stop if self.calls > 0 => Ending::ToolCalls,
             other => other,
         };
-        let is_complete = matches!(ending, Ending::Stop | Ending::ToolCalls);
+        let is_complete = !matches!(ending, Ending::Cancelled | Ending::ContextFull);
         let (tokens, usage) = (std::mem::take(&mut self.tokens), self.usage);
         self.tell(Piece::Finished { choice: self.choice, ending, usage, tokens });
         let after = self.reading.after.take().filter(|_| is_complete);
