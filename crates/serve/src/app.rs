@@ -9,12 +9,12 @@ use axum::http::StatusCode;
 use tangelo_chat::event::assistant_message;
 use tangelo_chat::{Event, follow_ups};
 use tangelo_core::TokenId;
-use tangelo_engine::scheduler::{Branch, Job, Options, Work};
+use tangelo_engine::scheduler::{Branch, Job, Options, Refused, Work};
 use tangelo_engine::{Folder, Scheduler, StateTree};
 use tangelo_formats::tokenizer::{EncodeOptions, Tokenizer};
 use tangelo_model::Model;
 use tangelo_ops::Cx;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::answer::{AnswerStream, Facts};
 use crate::auth::{Caller, Keys};
@@ -57,7 +57,9 @@ pub(crate) struct Inner {
     metrics: Arc<Metrics>,
     keys: Keys,
     states: Option<Arc<Store>>,
-    state_bytes: usize,
+    scheduler: Options,
+    /// One permit per prompt that may be rendered and tokenised at once.
+    preparing: Semaphore,
     is_closing: AtomicBool,
 }
 
@@ -100,7 +102,8 @@ impl App {
             metrics,
             keys,
             states: states.map(Arc::new),
-            state_bytes: options.state_bytes,
+            scheduler: options,
+            preparing: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             is_closing: AtomicBool::new(false),
         })))
     }
@@ -116,9 +119,12 @@ impl App {
             created_unix_s: now_unix_s(),
             model: self.model_for(request.model.as_deref())?.name.clone(),
         };
+        self.check_queue()?;
         let request = self.resolve(caller, request).await?;
         let (app, id) = (self.clone(), facts.id.clone());
+        let permit = self.0.preparing.acquire().await;
         let prepared = blocking(move || app.0.prepare(&request, &id)).await??;
+        drop(permit);
         let (sender, pieces) = mpsc::unbounded_channel();
         let metrics = self.0.metrics.clone();
         let shared = Arc::new(Shared { pieces: sender, has_started: AtomicBool::new(false), asked, metrics });
@@ -133,6 +139,17 @@ impl App {
         let work = Work::Answer(branches.collect());
         self.submit(Job { owner: caller.owner, prompt, cuts, work }).await?;
         Ok(AnswerStream::new(facts, pieces, count))
+    }
+
+    /// Refuses while the queue is full, before any work is done for the request: under overload it is refusals that there
+    /// are many of.
+    fn check_queue(&self) -> Result<(), ApiError> {
+        let waiting = self.0.metrics.engine().0.queued;
+        if waiting < self.0.scheduler.queue {
+            return Ok(());
+        }
+        self.0.metrics.refusals.fetch_add(1, Relaxed);
+        Err(Refused::QueueFull { waiting }.into())
     }
 
     /// Hands over a job, counting refusals.
@@ -313,7 +330,7 @@ impl App {
 
     /// Bytes that all states in memory may have.
     pub(crate) fn state_bytes(&self) -> usize {
-        self.0.state_bytes
+        self.0.scheduler.state_bytes
     }
 }
 
