@@ -91,6 +91,7 @@ async fn detokenize(State(app): State<App>, _: Caller, Body(body): Body) -> Resu
         return Err(fields.expected("tokens", "a list of tokens"));
     }
     let tokens = fields.each("tokens", completions::token)?;
+    app.model().check_tokens(&tokens, "tokens")?;
     let text = app.tokenizer().decode(&tokens, false);
     Ok(Json(json!({"prompt": text, "content": text})))
 }

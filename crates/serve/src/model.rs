@@ -149,6 +149,18 @@ impl ModelFacts {
             has_thinking: renderer.is_some_and(can_switch_thinking),
         }
     }
+
+    /// Compares tokens that a client gives in `field` with the vocabulary.
+    ///
+    /// # Errors
+    /// One of them is none of the model's.
+    pub fn check_tokens(&self, tokens: &[TokenId], field: &str) -> Result<(), ApiError> {
+        let is_unknown = |token: &&TokenId| usize::try_from(**token).is_ok_and(|id| id >= self.vocabulary);
+        let Some(token) = tokens.iter().find(is_unknown) else { return Ok(()) };
+        let last = self.vocabulary.saturating_sub(1);
+        let message = format!("`{field}` has the token {token}, but the model's tokens end with {last}");
+        Err(ApiError::invalid(Some(field.to_owned()), message))
+    }
 }
 
 /// The type that most bytes of the weights have.

@@ -117,7 +117,10 @@ impl Inner {
     pub fn prompt(&self, request: &Request, is_answered: bool) -> Result<Prompt, ApiError> {
         let plain = |ids| Prompt { ids, cuts: Vec::new(), turn: None, starts_in_reasoning: false };
         match &request.input {
-            Input::Tokens(ids) => Ok(plain(ids.clone())),
+            Input::Tokens(ids) => {
+                self.facts.check_tokens(ids, "prompt")?;
+                Ok(plain(ids.clone()))
+            }
             Input::Text(text) => {
                 let ids = self.text.tokenizer.encode(text, EncodeOptions::default());
                 ids.map(plain)

@@ -41,8 +41,6 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Whether log-probabilities are wanted, and of how many alternatives.
     pub logprobs: Option<usize>,
-    /// Whether the prompt is part of the answer (plain completions only).
-    pub echo: bool,
 }
 
 impl Request {
@@ -65,7 +63,6 @@ impl Request {
             min_tokens: 0,
             ignore_eos: false,
             logprobs: None,
-            echo: false,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! An answer in one piece, for clients that do not want it as a stream.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
+use futures_util::{Stream, StreamExt};
 use serde_json::{Map, Value};
 use tangelo_chat::Event;
 
-use crate::answer::{AnswerStream, ChoiceUsage, Ending, Piece, Started, TokenLogprob};
+use crate::answer::{ChoiceUsage, Ending, Piece, Started, TokenLogprob};
 use crate::error::ApiError;
 
 /// A call of a tool.
@@ -102,7 +104,8 @@ impl Answers {
     /// The answer failed.
     pub fn push(&mut self, piece: Piece) -> Result<(), ApiError> {
         match piece {
-            Piece::Started(started) => self.started = started,
+            // There is one for each prompt.
+            Piece::Started(started) => self.started = self.started + started,
             Piece::Event { choice, event, tokens } => {
                 let choice = self.choices.entry(choice).or_default();
                 choice.tokens.extend(tokens);
@@ -129,9 +132,10 @@ impl Answers {
 ///
 /// # Errors
 /// One of them failed.
-pub async fn collect(mut stream: AnswerStream) -> Result<Answers, ApiError> {
+pub async fn collect(pieces: impl Stream<Item = Piece>) -> Result<Answers, ApiError> {
+    let mut pieces = pin!(pieces);
     let mut answers = Answers::default();
-    while let Some(piece) = stream.next().await {
+    while let Some(piece) = pieces.next().await {
         answers.push(piece)?;
     }
     Ok(answers)

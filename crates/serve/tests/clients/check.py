@@ -186,17 +186,18 @@ def openai_embeddings(c):
     answer = c.openai.embeddings.create(model=c.model, input=["One", "Two"])
     plain = c.openai.embeddings.create(model=c.model, input="One", encoding_format="float")
     assert len(answer.data) == 2
-    assert answer.data[0].embedding == plain.data[0].embedding
+    # The client asks for base64 by itself, and reads more digits from it than a decimal number has.
+    pairs = list(zip(answer.data[0].embedding, plain.data[0].embedding, strict=True))
+    assert all(abs(left - right) <= 1e-6 * (1 + abs(right)) for left, right in pairs), pairs
     assert answer.data[0].embedding != answer.data[1].embedding
 
 
 @check
 def openai_responses(c):
-    first = c.openai.responses.create(model=c.model, input="Hello", max_output_tokens=8, instructions="Be brief.")
+    options = dict(model=c.model, max_output_tokens=8, instructions="Be brief and be kind. " * 40)
+    first = c.openai.responses.create(input="Hello", **options)
     assert first.status in ("completed", "incomplete") and first.output
-    second = c.openai.responses.create(
-        model=c.model, input="And now?", max_output_tokens=8, previous_response_id=first.id, instructions="Be brief."
-    )
+    second = c.openai.responses.create(input="And now?", previous_response_id=first.id, **options)
     assert second.previous_response_id == first.id
     assert second.usage.input_tokens > first.usage.input_tokens
     assert second.usage.input_tokens_details.cached_tokens > 0, second.usage
@@ -214,7 +215,8 @@ def openai_responses(c):
 def openai_responses_stream(c):
     with c.openai.responses.stream(model=c.model, input="Hello", max_output_tokens=16) as stream:
         events = list(stream)
-        final = stream.get_final_response()
+    # The client's own `get_final_response` knows no incomplete ones.
+    final = events[-1].response
     kinds = [event.type for event in events]
     assert kinds[:2] == ["response.created", "response.in_progress"], kinds
     assert kinds[-1] in ("response.completed", "response.incomplete")

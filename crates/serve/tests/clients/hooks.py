@@ -2,7 +2,7 @@
 
     pip install schemathesis
     cd crates/serve/tests/clients
-    SCHEMATHESIS_HOOKS=hooks schemathesis run http://127.0.0.1:8080/openapi.json
+    schemathesis run http://127.0.0.1:8080/openapi.json
 """
 
 import json

@@ -38,7 +38,7 @@ pub fn conversation(fields: &Fields<'_>) -> Result<Request, ApiError> {
     let mut request = Request::new(Input::Chat(Conversation { messages, tools }));
     request.model = Some(fields.required_text("model")?.to_owned());
     request.persona = fields.text("persona")?.map(str::to_owned);
-    request.state = fields.text("state")?.map(str::to_owned);
+    request.state = options::state(fields)?;
     request.thinking = thinking(fields)?;
     request.format = format(fields)?;
     request.parallel_tool_calls = true;

@@ -35,7 +35,7 @@ async fn create(State(app): State<App>, caller: Caller, Body(body): Body) -> Res
     if is_stream {
         return Ok(sse::respond(sse::pieces(answer), Events::new(facts)));
     }
-    let answers = collect::collect(answer).await?;
+    let answers = collect::collect(sse::pieces(answer)).await?;
     Ok(Json(output::message(&facts, &answers)).into_response())
 }
 

@@ -60,7 +60,7 @@ fn common(fields: &Fields<'_>, input: Input) -> Result<Request, ApiError> {
     let mut request = Request::new(input);
     request.model = Some(fields.required_text("model")?.to_owned());
     request.persona = fields.text("persona")?.map(str::to_owned);
-    request.state = fields.text("state")?.map(str::to_owned);
+    request.state = options::state(fields)?;
     request.format = format(fields)?;
     request.thinking = thinking(fields)?;
     let top = fields.count("top_logprobs", 0, TOP_LOGPROBS_MAX)?;

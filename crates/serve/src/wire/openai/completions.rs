@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::try_join_all;
-use futures_util::stream;
+use futures_util::stream::{self, Stream, StreamExt};
 use serde_json::{Map, Value, json};
 use tangelo_chat::Event;
 use tangelo_core::TokenId;
@@ -37,32 +37,52 @@ pub async fn create(State(app): State<App>, caller: Caller, Body(body): Body) ->
     let (is_stream, with_usage) = options::streaming(&fields)?;
     let requests = requests(&fields)?;
     let n = requests.first().map_or(1, |request| request.n);
+    let is_echoed = fields.flag("echo")?.unwrap_or(false);
+    let echoes: Vec<_> = requests.iter().map(|one| is_echoed.then(|| text_of(&app, &one.input))).collect();
     let answers = try_join_all(requests.into_iter().map(|request| app.ask(&caller, request))).await?;
     let Some(facts) = answers.first().map(|answer| answer.facts().clone()) else {
         return Err(fields.expected("prompt", "at least one prompt"));
     };
+    let each = answers.into_iter().zip(echoes).enumerate();
+    let pieces = stream::select_all(each.map(|(p, (answer, echo))| numbered(answer, echo, p, n)));
     if is_stream {
-        let pieces =
-            stream::select_all(answers.into_iter().enumerate().map(|(p, answer)| numbered(answer, p, n)));
         return Ok(sse::respond(pieces, Chunks::new(facts, with_usage)));
     }
-    let all = try_join_all(answers.into_iter().map(collect::collect)).await?;
-    Ok(Json(completion(&facts, &all, n)).into_response())
+    let answers = collect::collect(pieces).await?;
+    Ok(Json(completion(&facts, &answers)).into_response())
 }
 
-/// The pieces of the answers to prompt `prompt`, with the numbers that they have among all answers.
+/// A prompt as text.
+fn text_of(app: &App, input: &Input) -> String {
+    match input {
+        Input::Text(text) => text.clone(),
+        Input::Tokens(tokens) => app.tokenizer().decode(tokens, false),
+        Input::Chat(_) => String::new(),
+    }
+}
+
+/// The pieces of the answers to prompt `prompt`, with the numbers that they have among all answers. Each begins with
+/// the `echo`.
 fn numbered(
     answer: AnswerStream,
+    echo: Option<String>,
     prompt: usize,
     n: usize,
-) -> impl stream::Stream<Item = Piece> + Send + Unpin {
+) -> impl Stream<Item = Piece> + Send + Unpin {
+    let echoes = echo.into_iter().flat_map(move |text| {
+        (0..n).map(move |choice| Piece::Event {
+            choice,
+            event: Event::Content(text.clone()),
+            tokens: Vec::new(),
+        })
+    });
     let renumber = move |mut piece| {
         if let Piece::Event { choice, .. } | Piece::Finished { choice, .. } = &mut piece {
             *choice = choice.saturating_add(prompt.saturating_mul(n));
         }
         piece
     };
-    Box::pin(stream::StreamExt::map(sse::pieces(answer), renumber))
+    Box::pin(stream::iter(echoes).chain(sse::pieces(answer)).map(renumber))
 }
 
 /// One request per prompt.
@@ -78,8 +98,7 @@ fn requests(fields: &Fields<'_>) -> Result<Vec<Request>, ApiError> {
     common.max_tokens = fields.count("max_tokens", 1, CONTEXT_TOKENS_MAX)?.or(Some(MAX_TOKENS));
     common.format = options::format(fields)?;
     common.logprobs = fields.count("logprobs", 0, LOGPROBS_MAX)?;
-    common.echo = fields.flag("echo")?.unwrap_or(false);
-    if common.echo && common.logprobs.is_some() {
+    if fields.flag("echo")? == Some(true) && common.logprobs.is_some() {
         return Err(fields
             .refused("echo", "with `logprobs` would need probabilities of the prompt; ask for one of them"));
     }
@@ -131,29 +150,23 @@ pub fn token(value: &Value, place: &Place<'_>) -> Result<TokenId, ApiError> {
     id.ok_or_else(|| place.expected("the id of a token", value))
 }
 
-fn completion(facts: &Facts, all: &[Answers], n: usize) -> Value {
-    let mut choices = Vec::new();
-    for (prompt, answers) in all.iter().enumerate() {
-        for (index, choice) in &answers.choices {
-            let text = format!("{}{}", choice.reasoning(), choice.content());
-            choices.push(json!({
-                "index": prompt.saturating_mul(n).saturating_add(*index),
-                "text": text,
-                "logprobs": logprobs(&choice.tokens, &mut 0),
-                "finish_reason": choice.ending.as_ref().map_or("length", write::finish_reason),
-            }));
-        }
-    }
-    let started = all.iter().fold(Started::default(), |sum, answers| sum + answers.started);
-    let total = all.iter().fold(ChoiceUsage::default(), |sum, answers| sum + answers.usage());
+fn completion(facts: &Facts, answers: &Answers) -> Value {
+    let choices = answers.choices.iter().map(|(index, choice)| {
+        json!({
+            "index": index,
+            "text": format!("{}{}", choice.reasoning(), choice.content()),
+            "logprobs": logprobs(&choice.tokens, &mut 0),
+            "finish_reason": choice.ending.as_ref().map_or("length", write::finish_reason),
+        })
+    });
     json!({
         "id": format!("cmpl-{}", facts.id),
         "object": "text_completion",
         "created": facts.created_unix_s,
         "model": facts.model,
-        "choices": choices,
-        "usage": write::usage(&started, total),
-        "tangelo": write::extension(&started),
+        "choices": choices.collect::<Vec<_>>(),
+        "usage": write::usage(&answers.started, answers.usage()),
+        "tangelo": write::extension(&answers.started),
     })
 }
 

@@ -9,6 +9,7 @@ use tangelo_core::limits::{CONTEXT_TOKENS_MAX, VOCABULARY_MAX};
 
 use crate::error::ApiError;
 use crate::request::{Effort, Format, Request, SamplingOverrides, Thinking, ToolChoice};
+use crate::states::store::check_name;
 use crate::wire::fields::{Fields, Place};
 
 /// Most answers to one request.
@@ -36,13 +37,23 @@ pub const EFFORTS: [(&str, Effort); 6] = [
 /// A field has a wrong type or is out of range.
 pub fn read_common(fields: &Fields<'_>, request: &mut Request) -> Result<(), ApiError> {
     request.persona = fields.text("persona")?.map(str::to_owned);
-    request.state = fields.text("state")?.map(str::to_owned);
+    request.state = state(fields)?;
     request.sampling = sampling(fields)?;
     request.stops = stops(fields, "stop")?;
     request.n = fields.count("n", 1, ANSWERS_MAX)?.unwrap_or(1);
     request.min_tokens = fields.count("min_tokens", 0, CONTEXT_TOKENS_MAX)?.unwrap_or(0);
     request.ignore_eos = fields.flag("ignore_eos")?.unwrap_or(false);
     Ok(())
+}
+
+/// The name of a state to begin with.
+pub fn state(fields: &Fields<'_>) -> Result<Option<String>, ApiError> {
+    let name = fields.text("state")?;
+    if name.is_some_and(|name| check_name(name).is_err()) {
+        let expected = "1 to 64 of the characters A-Z a-z 0-9 . _ -, not beginning with a dot";
+        return Err(fields.expected("state", expected));
+    }
+    Ok(name.map(str::to_owned))
 }
 
 /// Whether the answer is to be a stream, and whether that is to end with what it cost.
