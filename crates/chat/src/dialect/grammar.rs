@@ -78,7 +78,8 @@ pub(super) fn escaped(text: &str) -> String {
             escaped.push_str("\\n");
             return escaped;
         }
-        if !c.is_ascii_alphanumeric() && c.is_ascii() && c != ' ' && c != '_' {
+        // `\<` and `\>` are the borders of a word, and letters with a backslash mean something as well.
+        if c.is_ascii_punctuation() && !"<>_".contains(c) {
             escaped.push('\\');
         }
         escaped.push(c);
