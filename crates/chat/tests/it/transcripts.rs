@@ -252,44 +252,67 @@ fn random_mixtures_obey_the_laws() {
     }
 }
 
+const PROSE: [&str; 10] = [
+    "The weather is fine. ",
+    "Write `<tool_call>` before a call, and </tool_call> behind it.\n",
+    "```xml\n<tool_call>\n<function=now>\n</function>\n</tool_call>\n```\n",
+    "1 < 2 and 3 > 2; </think> is a tag, too. ",
+    "\n\n",
+    "Grüße aus Köln: e\u{301}, 日本語, \u{1f469}\u{200d}\u{1f680}, \u{1f1eb}\u{1f1f7}. ",
+    "<TOOLCALL>not a list</TOOLCALL> ",
+    "~~~\n<TOOLCALL>[{\"name\": \"now\"}]</TOOLCALL>\n~~~\n",
+    "\t tabs and  spaces \n",
+    "<function=now> <parameter=city>",
+];
+const TEXTS: [&str; 8] = [
+    "Paris",
+    "",
+    "two\nlines\n",
+    "\n\n  indented\n",
+    "if a </b> then \"c\" \\ d",
+    "a </parameter> inside",
+    "\u{1f34a} {\"not\": \"json\"}",
+    "<function=now>",
+];
+const VALUES: [&str; 8] =
+    ["5", "-2.5e3", "true", "null", "[1, [2], []]", "{\"a\": {\"b\": [\"}\", \"]\"]}}", "\"quoted\"", "[]"];
+
+fn prose(random: &mut Random) -> String {
+    (0..random.below(4)).map(|_| PROSE[random.below(PROSE.len())]).collect()
+}
+
+/// A call of one of three tools with some of its arguments.
+fn generated_call(random: &mut Random, dialect: &str) -> String {
+    let (name, arguments): (&str, &[&str]) = [
+        ("get_weather", &["city", "days", "place", "limits"][..]),
+        ("write_file", &["path", "text"]),
+        ("now", &[]),
+    ][random.below(3)];
+    let given = &arguments[..random.below(arguments.len() + 1)];
+    if dialect == "toolcall_json" {
+        let pairs: Vec<String> = given
+            .iter()
+            .map(|name| match random.below(2) {
+                0 => format!("\"{name}\": {}", Value::from(TEXTS[random.below(TEXTS.len())])),
+                _ => format!("\"{name}\": {}", VALUES[random.below(VALUES.len())]),
+            })
+            .collect();
+        let call = format!("{{\"name\": \"{name}\", \"arguments\": {{{}}}}}", pairs.join(", "));
+        return format!("<TOOLCALL>[{call}]</TOOLCALL>");
+    }
+    let mut text = format!("<tool_call>\n<function={name}>\n");
+    for name in given {
+        let value = [TEXTS, VALUES][random.below(2)][random.below(8)];
+        text += &format!("<parameter={name}>\n{value}\n</parameter>\n");
+    }
+    const ENDS: [&str; 4] =
+        ["</function>\n</tool_call>", "</function></tool_call>\n", "</function>\n", "</tool_call>"];
+    text + ENDS[random.below(8).min(3)]
+}
+
 /// An answer as models write them, whole or not: reasoning that is closed, forgotten or repeated, prose with literal tags
 /// and fenced code, calls with empty, nested and many-lined arguments in both dialects, cut short now and then.
 fn generated(random: &mut Random, dialect: &str) -> String {
-    const PROSE: [&str; 10] = [
-        "The weather is fine. ",
-        "Write `<tool_call>` before a call, and </tool_call> behind it.\n",
-        "```xml\n<tool_call>\n<function=now>\n</function>\n</tool_call>\n```\n",
-        "1 < 2 and 3 > 2; </think> is a tag, too. ",
-        "\n\n",
-        "Grüße aus Köln: e\u{301}, 日本語, \u{1f469}\u{200d}\u{1f680}, \u{1f1eb}\u{1f1f7}. ",
-        "<TOOLCALL>not a list</TOOLCALL> ",
-        "~~~\n<TOOLCALL>[{\"name\": \"now\"}]</TOOLCALL>\n~~~\n",
-        "\t tabs and  spaces \n",
-        "<function=now> <parameter=city>",
-    ];
-    const TEXTS: [&str; 8] = [
-        "Paris",
-        "",
-        "two\nlines\n",
-        "\n\n  indented\n",
-        "if a </b> then \"c\" \\ d",
-        "a </parameter> inside",
-        "\u{1f34a} {\"not\": \"json\"}",
-        "<function=now>",
-    ];
-    const VALUES: [&str; 8] = [
-        "5",
-        "-2.5e3",
-        "true",
-        "null",
-        "[1, [2], []]",
-        "{\"a\": {\"b\": [\"}\", \"]\"]}}",
-        "\"quoted\"",
-        "[]",
-    ];
-    let prose = |random: &mut Random| -> String {
-        (0..random.below(4)).map(|_| PROSE[random.below(PROSE.len())]).collect()
-    };
     let mut text = String::new();
     if random.below(3) > 0 {
         text += ["", "<think>", "<think>\n", "\n"][random.below(4)];
@@ -298,32 +321,7 @@ fn generated(random: &mut Random, dialect: &str) -> String {
     }
     text += &prose(random);
     for _ in 0..random.below(3) {
-        let (name, arguments): (&str, &[&str]) = [
-            ("get_weather", &["city", "days", "place", "limits"][..]),
-            ("write_file", &["path", "text"]),
-            ("now", &[]),
-        ][random.below(3)];
-        let given = random.below(arguments.len() + 1);
-        if dialect == "toolcall_json" {
-            let pairs: Vec<String> = arguments[..given]
-                .iter()
-                .map(|name| match random.below(2) {
-                    0 => format!("\"{name}\": {}", Value::from(TEXTS[random.below(TEXTS.len())])),
-                    _ => format!("\"{name}\": {}", VALUES[random.below(VALUES.len())]),
-                })
-                .collect();
-            let call = format!("{{\"name\": \"{name}\", \"arguments\": {{{}}}}}", pairs.join(", "));
-            text += &format!("<TOOLCALL>[{call}]</TOOLCALL>");
-        } else {
-            text += &format!("<tool_call>\n<function={name}>\n");
-            for name in &arguments[..given] {
-                let value = [TEXTS, VALUES][random.below(2)][random.below(8)];
-                text += &format!("<parameter={name}>\n{value}\n</parameter>\n");
-            }
-            text +=
-                ["</function>\n</tool_call>", "</function></tool_call>\n", "</function>\n", "</tool_call>"]
-                    [random.below(8).min(3)];
-        }
+        text += &generated_call(random, dialect);
         text += &prose(random);
     }
     if random.below(4) == 0 {

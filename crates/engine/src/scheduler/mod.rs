@@ -257,7 +257,7 @@ impl Scheduler {
         }
     }
 
-    /// Does one forward's worth of work; false if there is nothing to do.
+    /// Does one forward's worth of work; false if nothing is left that needs one.
     pub fn step(&mut self, cx: &Cx) -> bool {
         self.drop_unwanted();
         if self.is_busy() {

@@ -110,7 +110,8 @@ fn ask(
 fn run(scheduler: &mut Scheduler, cx: &Cx) {
     let mut steps = 0;
     while !scheduler.is_idle() {
-        assert!(scheduler.step(cx), "there is something to do");
+        // What is in memory already needs no forward.
+        assert!(scheduler.step(cx) || scheduler.is_idle(), "it is stuck");
         steps += 1;
         assert!(steps < 100_000, "it never ends");
     }
@@ -345,119 +346,185 @@ fn embeddings_do_not_depend_on_pieces() {
     assert_eq!(embed(7), whole);
 }
 
+/// An answer that was asked for: its prompt, seed, number of tokens, and what its guide has seen.
+type Asked = (Vec<u32>, u64, usize, Arc<Mutex<Seen>>);
+
 /// A random history of everything that can happen to states.
-fn fuzz(name: &str, seed: u64, steps: usize) {
-    println!("{name}: seed {seed}");
-    let (cx, model) = (cx(), Arc::new(load(name)));
-    let mut random = Random(seed);
-    let root = folder(&format!("fuzz-{seed}"));
-    // Small enough that states are thrown out and answers have to make room.
-    let options = Options { parallel: 5, ..options(&model, 3) };
-    let open = || {
-        let folder = Folder::open(&root, 60 * options.state_bytes as u64, model.clone()).unwrap();
-        Scheduler::new(model.clone(), StateTree::new(0).with_folder(folder), options)
-    };
-    let mut scheduler = open();
-    let (mut suspensions, mut evictions, mut restored) = (0, 0, 0);
-    let mut count = |scheduler: &mut Scheduler| {
-        let (tree, stats) = (scheduler.tree().stats(), scheduler.stats());
-        assert_eq!((tree.refused_files, tree.failed_writes), (0, 0), "seed {seed}");
-        suspensions += stats.suspensions;
-        evictions += tree.evictions;
-        restored += tree.restored_from_files;
-    };
-    // Prompts that share beginnings, and grow.
-    let mut prompts: Vec<(u64, Vec<u32>)> = (0..3).map(|owner| (owner % 2, random.tokens(150))).collect();
-    let mut asked: Vec<(Vec<u32>, u64, usize, Arc<Mutex<Seen>>)> = Vec::new();
-    let mut answers: HashMap<(Vec<u32>, u64, usize), Vec<u32>> = HashMap::new();
-    for step in 0..steps {
-        match random.below(20) {
-            0..4 => {
-                let at = random.below(prompts.len());
-                let (owner, mut prompt) = prompts[at].clone();
-                if random.below(3) == 0 {
-                    prompt.truncate(1 + random.below(prompt.len()));
-                }
-                let more = 1 + random.below(120);
-                prompt.extend(random.tokens(more));
-                prompt.truncate(1500);
-                let mut cuts: Vec<usize> = (0..random.below(4)).map(|_| random.below(prompt.len())).collect();
-                cuts.sort_unstable();
-                let (width, tokens) = (1 + random.below(3), 1 + random.below(60));
-                let mut branches = Vec::new();
-                for seed in 0..width as u64 {
-                    let (seen, guide) = recorder();
-                    branches.push(Branch {
-                        params: sampled(seed),
-                        limits: limits(tokens),
-                        guide: Box::new(guide),
-                    });
-                    asked.push((prompt.clone(), seed, tokens, seen));
-                }
-                let work = Work::Answer(branches);
-                scheduler.submit(Job { owner: Owner(owner), prompt: prompt.clone(), cuts, work }).unwrap();
-                prompts.push((owner, prompt));
-                if prompts.len() > 12 {
-                    prompts.remove(0);
-                }
-            }
-            4 => {
-                let (owner, prompt) = prompts[random.below(prompts.len())].clone();
-                let work = Work::Warm { is_urgent: random.below(2) == 0, done: Box::new(drop) };
-                scheduler.submit(Job { owner: Owner(owner), prompt, cuts: vec![50], work }).unwrap();
-            }
-            5 => {
-                let at = random.below(asked.len().max(1));
-                if let Some((.., seen)) = asked.get(at) {
-                    seen.lock().unwrap().is_unwanted = true;
-                }
-            }
-            6 if random.below(12) == 0 => {
-                // The program ends in good order and starts again.
-                while scheduler.stats().answering + scheduler.stats().reading + scheduler.stats().queued > 0 {
-                    scheduler.step(&cx);
-                }
-                scheduler.close();
-                scheduler.tree().save_all();
-                count(&mut scheduler);
-                drop(scheduler);
-                scheduler = open();
-            }
-            7 if random.below(12) == 0 => {
-                // It is killed: nothing is told to anybody.
-                std::mem::take(&mut asked);
-                scheduler.cancel_all();
-                count(&mut scheduler);
-                drop(scheduler);
-                scheduler = open();
-            }
-            8 if random.below(8) == 0 => scheduler.tree().forget(Owner(random.below(2) as u64)),
-            9 => {
-                let (owner, prompt) = &prompts[random.below(prompts.len())];
-                scheduler.tree().remove(Owner(*owner), prompt);
-            }
-            _ => drop(scheduler.step(&cx)),
+struct Fuzz {
+    seed: u64,
+    random: Random,
+    cx: Cx,
+    model: Arc<Model>,
+    root: PathBuf,
+    options: Options,
+    scheduler: Scheduler,
+    /// Prompts that share beginnings, and grow, with their owners.
+    prompts: Vec<(u64, Vec<u32>)>,
+    asked: Vec<Asked>,
+    /// What lonely sequences answer.
+    answers: HashMap<(Vec<u32>, u64, usize), Vec<u32>>,
+    suspensions: u64,
+    evictions: u64,
+    restored: u64,
+}
+
+impl Fuzz {
+    fn new(name: &str, seed: u64) -> Fuzz {
+        let (model, mut random) = (Arc::new(load(name)), Random(seed));
+        let root = folder(&format!("fuzz-{seed}"));
+        // Small enough that states are thrown out and answers have to make room.
+        let options = Options { parallel: 5, ..options(&model, 3) };
+        let prompts = (0..3).map(|owner| (owner % 2, random.tokens(150))).collect();
+        Fuzz {
+            scheduler: Fuzz::open(&root, &model, options),
+            answers: HashMap::new(),
+            asked: Vec::new(),
+            cx: cx(),
+            seed,
+            random,
+            model,
+            root,
+            options,
+            prompts,
+            suspensions: 0,
+            evictions: 0,
+            restored: 0,
         }
-        let (tree, stats) = (scheduler.tree().stats(), scheduler.stats());
-        assert!(tree.bytes + stats.active_bytes <= 2 * options.state_bytes, "seed {seed}, step {step}");
+    }
+
+    fn open(root: &std::path::Path, model: &Arc<Model>, options: Options) -> Scheduler {
+        let folder = Folder::open(root, 60 * options.state_bytes as u64, model.clone()).unwrap();
+        Scheduler::new(model.clone(), StateTree::new(0).with_folder(folder), options)
+    }
+
+    fn reopen(&mut self) {
+        self.count();
+        // The old one has to let go of the folder first.
+        self.scheduler = Scheduler::new(self.model.clone(), StateTree::new(0), self.options);
+        self.scheduler = Fuzz::open(&self.root, &self.model, self.options);
+    }
+
+    fn count(&mut self) {
+        let (tree, stats) = (self.scheduler.tree().stats(), self.scheduler.stats());
+        assert_eq!((tree.refused_files, tree.failed_writes), (0, 0), "seed {}", self.seed);
+        self.suspensions += stats.suspensions;
+        self.evictions += tree.evictions;
+        self.restored += tree.restored_from_files;
+    }
+
+    fn any_prompt(&mut self) -> (u64, Vec<u32>) {
+        let at = self.random.below(self.prompts.len());
+        self.prompts[at].clone()
+    }
+
+    /// Up to three answers to a prompt that goes on from, or parts from, an earlier one.
+    fn ask(&mut self) {
+        let (owner, mut prompt) = self.any_prompt();
+        let random = &mut self.random;
+        if random.below(3) == 0 {
+            prompt.truncate(1 + random.below(prompt.len()));
+        }
+        let more = 1 + random.below(120);
+        prompt.extend(random.tokens(more));
+        prompt.truncate(1500);
+        let mut cuts: Vec<usize> = (0..random.below(4)).map(|_| random.below(prompt.len())).collect();
+        cuts.sort_unstable();
+        let (width, tokens) = (1 + random.below(3), 1 + random.below(60));
+        let mut branches = Vec::new();
+        for seed in 0..width as u64 {
+            let (seen, guide) = recorder();
+            branches.push(Branch { params: sampled(seed), limits: limits(tokens), guide: Box::new(guide) });
+            self.asked.push((prompt.clone(), seed, tokens, seen));
+        }
+        let work = Work::Answer(branches);
+        self.scheduler.submit(Job { owner: Owner(owner), prompt: prompt.clone(), cuts, work }).unwrap();
+        self.prompts.push((owner, prompt));
+        if self.prompts.len() > 12 {
+            self.prompts.remove(0);
+        }
+    }
+
+    fn warm(&mut self) {
+        let (owner, prompt) = self.any_prompt();
+        let work = Work::Warm { is_urgent: self.random.below(2) == 0, done: Box::new(drop) };
+        self.scheduler.submit(Job { owner: Owner(owner), prompt, cuts: vec![50], work }).unwrap();
+    }
+
+    fn leave(&mut self) {
+        let at = self.random.below(self.asked.len().max(1));
+        if let Some((.., seen)) = self.asked.get(at) {
+            seen.lock().unwrap().is_unwanted = true;
+        }
+    }
+
+    /// The program ends in good order and starts again.
+    fn restart(&mut self) {
+        let is_busy = |s: &Scheduler| s.stats().answering + s.stats().reading + s.stats().queued > 0;
+        while is_busy(&self.scheduler) {
+            self.scheduler.step(&self.cx);
+        }
+        self.scheduler.close();
+        self.scheduler.tree().save_all();
+        self.reopen();
+    }
+
+    /// It is killed: nothing is told to anybody.
+    fn kill(&mut self) {
+        self.asked.clear();
+        self.scheduler.cancel_all();
+        self.reopen();
+    }
+
+    fn step(&mut self) {
+        match self.random.below(20) {
+            0..4 => self.ask(),
+            4 => self.warm(),
+            5 => self.leave(),
+            6 if self.random.below(12) == 0 => self.restart(),
+            7 if self.random.below(12) == 0 => self.kill(),
+            8 if self.random.below(8) == 0 => {
+                self.scheduler.tree().forget(Owner(self.random.below(2) as u64))
+            }
+            9 => {
+                let (owner, prompt) = self.any_prompt();
+                self.scheduler.tree().remove(Owner(owner), &prompt);
+            }
+            _ => drop(self.scheduler.step(&self.cx)),
+        }
+    }
+
+    /// Whoever has an answer has the one of a lonely sequence.
+    fn check(&mut self, when: &str) {
+        let (tree, stats) = (self.scheduler.tree().stats(), self.scheduler.stats());
+        assert!(tree.bytes + stats.active_bytes <= 2 * self.options.state_bytes, "{when}");
+        let Fuzz { asked, answers, model, cx, .. } = self;
         asked.retain(|(prompt, sampling, tokens, seen)| {
             let seen = seen.lock().unwrap();
             let Some(ended) = &seen.ended else { return true };
             let key = (prompt.clone(), *sampling, *tokens);
             let want =
-                answers.entry(key).or_insert_with(|| alone(&model, &cx, prompt, sampled(*sampling), *tokens));
+                answers.entry(key).or_insert_with(|| alone(model, cx, prompt, sampled(*sampling), *tokens));
             match ended.as_str() {
-                "Finished(Length)" => assert_eq!(&seen.tokens, want, "{name}, seed {seed}, step {step}"),
-                "Cancelled" | "Finished(ContextFull)" => {
-                    assert!(want.starts_with(&seen.tokens), "{name}, seed {seed}, step {step}")
-                }
-                other => panic!("{name}, seed {seed}, step {step}: {other}"),
+                "Finished(Length)" => assert_eq!(&seen.tokens, want, "{when}"),
+                "Cancelled" | "Finished(ContextFull)" => assert!(want.starts_with(&seen.tokens), "{when}"),
+                other => panic!("{when}: {other}"),
             }
             false
         });
     }
-    run(&mut scheduler, &cx);
-    count(&mut scheduler);
+}
+
+fn fuzz(name: &str, seed: u64, steps: usize) {
+    println!("{name}: seed {seed}");
+    let mut fuzz = Fuzz::new(name, seed);
+    for step in 0..steps {
+        fuzz.step();
+        fuzz.check(&format!("{name}, seed {seed}, step {step}"));
+    }
+    run(&mut fuzz.scheduler, &fuzz.cx);
+    fuzz.check(&format!("{name}, seed {seed}, at the end"));
+    fuzz.count();
+    let Fuzz { suspensions, evictions, restored, root, .. } = fuzz;
     println!("{suspensions} suspensions, {evictions} evictions, {restored} states from files");
     assert!(suspensions > 0 && evictions > 0 && restored > 0, "seed {seed} has not tried everything");
     let _ = std::fs::remove_dir_all(&root);
