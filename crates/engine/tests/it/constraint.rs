@@ -28,9 +28,7 @@ fn write(tokenizer: &Tokenizer, mut constraint: Constraint, seed: u64, budget: u
     };
     let mut ids = Vec::new();
     for at in 0..budget {
-        if at >= budget / 2 {
-            constraint.close();
-        }
+        constraint.close_within(budget - at).unwrap();
         let allowed: Vec<u32> = constraint.allowed().unwrap().tokens().collect();
         let token = allowed[random(allowed.len())];
         if token == stop {

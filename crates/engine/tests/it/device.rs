@@ -3,8 +3,15 @@
 //! Weights in blocks, F32 and F16 give the bits of the host. BF16 goes through tensor cores, whose sums have an order of
 //! their own: near the host's, and by the laws always the same.
 
+use std::sync::Arc;
+
 use crate::common::{MODELS, assert_same, bits, cx, fixture, load, prefilled, prompt, seen};
-use tangelo_engine::{Advance, Generation, Limits, SamplingParams, Sequence, Step, advance, state_file};
+use crate::scheduler::{recorder, run};
+use tangelo_engine::scheduler::{Branch, Job, Options, Work};
+use tangelo_engine::{
+    Advance, Folder, Generation, Limits, Owner, SamplingParams, Scheduler, Sequence, StateTree, Step,
+    advance, state_file,
+};
 use tangelo_formats::Checkpoint;
 use tangelo_model::{Model, Placement};
 use tangelo_ops::attention::KvType;
@@ -161,4 +168,63 @@ fn steps_become_one_graph_and_choose_what_the_host_chooses() {
     let graphs = there.gpu().unwrap().num_graphs();
     assert!((1..=3).contains(&graphs), "{graphs} graphs for steps that differ in nothing but memory");
     assert!(bits(prefilled(&model, &there, &[1]).logits().unwrap()).len() > 1);
+}
+
+/// The scheduler and its tree on a device: batches, forks, states that go to files and come back.
+#[test]
+fn answers_are_scheduled_on_a_device_as_alone() {
+    let Some(cx) = device() else { return };
+    let model = Arc::new(load_on(&cx, "quantised/tiny-Q8_0.gguf"));
+    let root = std::env::temp_dir().join(format!("tangelo-device-states-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&root);
+    let state = tangelo_engine::context_bytes(&model, 128) as usize;
+    let options = Options {
+        context: 512,
+        parallel: 3,
+        queue: 9,
+        prefill_tokens: 32,
+        mixed_tokens: 16,
+        state_bytes: 8 * state,
+    };
+    let open = || {
+        let folder = Folder::open(&root, 100 * state as u64, model.clone()).unwrap();
+        Scheduler::new(model.clone(), StateTree::new(0).with_folder(folder), options)
+    };
+    let tokens = prompt("tiny", 257);
+    let ask = |scheduler: &mut Scheduler, prompt: &[u32]| {
+        let branch = |seed| {
+            let params =
+                SamplingParams { temperature: 0.9, top_k: Some(20), seed, ..SamplingParams::default() };
+            let limits = Limits { stop_ids: Vec::new(), min_tokens: 0, max_tokens: Some(6), context: 512 };
+            let (seen, guide) = recorder();
+            (seen, Branch { params, limits, guide: Box::new(guide) })
+        };
+        let (seen, branches): (Vec<_>, Vec<_>) = [1, 2].map(branch).into_iter().unzip();
+        let job =
+            Job { owner: Owner(1), prompt: prompt.to_vec(), cuts: vec![64], work: Work::Answer(branches) };
+        scheduler.submit(job).unwrap();
+        seen
+    };
+    let mut scheduler = open();
+    let first = ask(&mut scheduler, &tokens[..90]);
+    let second = ask(&mut scheduler, &tokens[..70]);
+    run(&mut scheduler, &cx);
+    scheduler.close();
+    scheduler.tree().save_all();
+    assert!(scheduler.tree().stats().failed_writes == 0);
+    drop(scheduler);
+    let mut scheduler = open();
+    let third = ask(&mut scheduler, &tokens[..257]);
+    run(&mut scheduler, &cx);
+    for (len, asked) in [(90, first), (70, second), (257, third)] {
+        for (seed, seen) in [1, 2].into_iter().zip(asked) {
+            let params =
+                SamplingParams { temperature: 0.9, top_k: Some(20), seed, ..SamplingParams::default() };
+            let limits = Limits { stop_ids: Vec::new(), min_tokens: 0, max_tokens: Some(6), context: 512 };
+            let mut alone = Generation::new(prefilled(&model, &cx, &tokens[..len]), params, limits).unwrap();
+            while let Step::Token(_) = alone.step(&model, &cx).unwrap() {}
+            assert_eq!(seen.lock().unwrap().tokens, alone.answer(), "{len} tokens, seed {seed}");
+        }
+    }
+    let _ = std::fs::remove_dir_all(&root);
 }

@@ -16,15 +16,15 @@ use tangelo_ops::Cx;
 
 /// What an answer's guide has seen.
 #[derive(Debug, Default)]
-struct Seen {
+pub struct Seen {
     report: Option<Report>,
-    tokens: Vec<u32>,
+    pub tokens: Vec<u32>,
     ended: Option<String>,
     is_unwanted: bool,
 }
 
 /// Writes down what happens.
-struct Recorder {
+pub struct Recorder {
     seen: Arc<Mutex<Seen>>,
     /// Ends the answer after so many tokens.
     stop_after: usize,
@@ -65,7 +65,7 @@ impl Guide for Recorder {
     }
 }
 
-fn recorder() -> (Arc<Mutex<Seen>>, Recorder) {
+pub fn recorder() -> (Arc<Mutex<Seen>>, Recorder) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     (seen.clone(), Recorder { seen, stop_after: usize::MAX, force: None, mask: None })
 }
@@ -107,7 +107,7 @@ fn ask(
     seen
 }
 
-fn run(scheduler: &mut Scheduler, cx: &Cx) {
+pub fn run(scheduler: &mut Scheduler, cx: &Cx) {
     let mut steps = 0;
     while !scheduler.is_idle() {
         // What is in memory already needs no forward.
