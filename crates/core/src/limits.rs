@@ -55,3 +55,15 @@ pub const GRAMMAR_BYTES_MAX: usize = 2 << 20;
 pub const NAMED_STATES_MAX: usize = 10_000;
 /// Most bytes of what is kept beside such a state: its tokens and its conversation.
 pub const NAMED_STATE_ENTRY_BYTES_MAX: u64 = 256 << 20;
+/// Most tools that one MCP server may offer, and most pages that it may list them on.
+pub const MCP_TOOLS_MAX: usize = 1024;
+/// Longest definition of a tool of an MCP server: name, description and schema together, as JSON.
+pub const MCP_TOOL_BYTES_MAX: usize = 128 << 10;
+/// Longest result of a tool that the model is shown (some 16,000 tokens); the rest is cut off, and the model told so.
+pub const TOOL_RESULT_BYTES_MAX: usize = 64 << 10;
+/// Longest TOML file of a persona.
+pub const PERSONA_BYTES_MAX: usize = 1 << 20;
+/// Longest name of a persona.
+pub const PERSONA_NAME_BYTES_MAX: usize = 64;
+/// Most stop strings of one answer.
+pub const STOP_STRINGS_MAX: usize = 16;
