@@ -1,0 +1,257 @@
+//! One connection to one server: how it begins, and what is asked over it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rmcp::model::{CallToolRequestParams, CallToolResult, ClientConfig, Implementation, JsonObject, Tool};
+use rmcp::model::{ClientCapabilities, PaginatedRequestParams};
+use rmcp::service::{ClientInitializeError, RunningService, ServiceError};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
+use rmcp::{RoleClient, serve_client};
+use tangelo_core::limits::MCP_TOOLS_MAX;
+use tokio::process::Command;
+
+use crate::config::{Secrets, ServerConfig, Transport};
+use crate::error::{Error, Result};
+use crate::tail::Tail;
+
+/// What a server inherits of our environment: what programs need to run, on Unix and on Windows, and no secrets that
+/// happen to be there. These are the variables that the protocol's own libraries hand on, and the language.
+const INHERITED: [&str; 20] = [
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "PATHEXT",
+    "PROCESSOR_ARCHITECTURE",
+    "SYSTEMDRIVE",
+    "SYSTEMROOT",
+    "TEMP",
+    "USERNAME",
+    "USERPROFILE",
+];
+/// Time that a server has to end by itself when it is no longer needed, before it is killed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most redirections of one request.
+const REDIRECTS_MAX: usize = 5;
+
+/// A server that has been greeted.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    service: RunningService<RoleClient, ClientConfig>,
+    /// Standard error of a program.
+    tail: Option<Tail>,
+}
+
+/// Who we are. Questions of servers (samples of a model, input of the user) are declined, which is what `rmcp` does where
+/// a client has no more to say than this. That a server's tools have changed is not heard either: other tools make
+/// another prompt, and the states of the conversation so far would be of no use for it.
+fn introduction() -> ClientConfig {
+    let program = Implementation::new("tangelo", env!("CARGO_PKG_VERSION"));
+    ClientConfig::new(ClientCapabilities::default(), program)
+}
+
+impl Connection {
+    /// Starts or reaches a server and greets it.
+    ///
+    /// # Errors
+    /// If that fails, or takes longer than the server has.
+    pub(crate) async fn open(config: &ServerConfig) -> Result<Connection> {
+        let (greeting, tail) = match &config.transport {
+            Transport::Stdio { .. } => {
+                let (process, tail) = spawn(config).map_err(|problem| failed(config, problem, ""))?;
+                (tokio::time::timeout(config.timeout, serve_client(introduction(), process)).await, tail)
+            }
+            Transport::Http { url, headers } => {
+                let transport = http(url, headers).map_err(|problem| failed(config, problem, ""))?;
+                (tokio::time::timeout(config.timeout, serve_client(introduction(), transport)).await, None)
+            }
+        };
+        let problem = match greeting {
+            Ok(Ok(service)) => return Ok(Connection { service, tail }),
+            Ok(Err(error)) => greeting_problem(&error),
+            Err(_) => format!("it has not answered within {} s", config.timeout.as_secs_f64()),
+        };
+        let words = match &tail {
+            Some(tail) => tail.words().await,
+            None => String::new(),
+        };
+        Err(failed(config, problem, &words))
+    }
+
+    /// All tools, page by page.
+    ///
+    /// # Errors
+    /// If the server fails, or there are too many.
+    pub(crate) async fn list_tools(&self, config: &ServerConfig) -> Result<Vec<Tool>> {
+        let offers_tools = self.service.peer_info().is_some_and(|info| info.capabilities.tools.is_some());
+        if !offers_tools {
+            return Ok(Vec::new());
+        }
+        let all = async {
+            let mut tools = Vec::new();
+            let mut cursor = None;
+            // Every page is counted, so that a server with endless empty ones comes to an end too.
+            for _ in 0..MCP_TOOLS_MAX {
+                let asked = PaginatedRequestParams::default().with_cursor(cursor);
+                let page = self.service.list_tools(Some(asked)).await.map_err(|error| Error::Tools {
+                    server: config.name.clone(),
+                    problem: service_problem(&error),
+                })?;
+                tools.extend(page.tools);
+                cursor = page.next_cursor;
+                if tools.len() > MCP_TOOLS_MAX {
+                    break;
+                }
+                if cursor.is_none() {
+                    return Ok(tools);
+                }
+            }
+            Err(Error::TooManyTools { server: config.name.clone() })
+        };
+        let timeout = Error::Timeout { server: config.name.clone(), limit: config.timeout };
+        tokio::time::timeout(config.timeout, all).await.unwrap_or(Err(timeout))
+    }
+
+    /// Calls a tool. If the future is dropped, the server is told that nobody waits any more.
+    ///
+    /// # Errors
+    /// What `rmcp` says.
+    pub(crate) async fn call(
+        &self,
+        tool: &str,
+        arguments: JsonObject,
+    ) -> Result<CallToolResult, ServiceError> {
+        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        self.service.call_tool(params).await
+    }
+
+    /// Whether nobody is at the other end any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.service.is_transport_closed() || self.service.is_closed()
+    }
+
+    /// The last words of a program; empty for others.
+    pub(crate) async fn words(&self) -> String {
+        match &self.tail {
+            Some(tail) => tail.words().await,
+            None => String::new(),
+        }
+    }
+
+    /// Ends the server: its input is closed, and if that does not help in time, it is killed when `self` is dropped.
+    pub(crate) async fn close(mut self) {
+        let _ = self.service.close_with_timeout(CLOSE_TIMEOUT).await;
+    }
+}
+
+/// Starts a program. Half a sentence if it cannot be started.
+fn spawn(config: &ServerConfig) -> Result<(TokioChildProcess, Option<Tail>), String> {
+    let Transport::Stdio { command: program, args, env, cwd } = &config.transport else {
+        return Err("it has no command".into());
+    };
+    let mut command = Command::new(program);
+    command.args(args).env_clear().kill_on_drop(true);
+    command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.envs(&env.0);
+    if let Some(folder) = cwd {
+        command.current_dir(folder);
+    }
+    // Ctrl-C in a terminal goes to all processes of the group, but is meant for an answer, not for the servers.
+    #[cfg(unix)]
+    command.process_group(0);
+    let spawned = TokioChildProcess::builder(command).stderr(Stdio::piped()).spawn();
+    let (process, stderr) = spawned.map_err(|error| format!("cannot run `{program}`: {error}"))?;
+    Ok((process, stderr.map(Tail::read)))
+}
+
+/// A client for an address. Half a sentence if there can be none.
+fn http(url: &str, headers: &Secrets) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url);
+    for (name, value) in &headers.0 {
+        let name_problem = |_| format!("`{name}` cannot be the name of a header");
+        let value_problem =
+            |_| format!("the value of the header `{name}` has characters that it may not have");
+        let header = reqwest::header::HeaderName::try_from(name).map_err(name_problem)?;
+        let mut value = reqwest::header::HeaderValue::try_from(value).map_err(value_problem)?;
+        value.set_sensitive(true);
+        config.custom_headers.insert(header, value);
+    }
+    // If somebody else has chosen one before, that one is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // A connection whose last answer was not read to its end stalls the next request; a new one costs less.
+    let client = reqwest::Client::builder().pool_max_idle_per_host(0).redirect(redirects()).build();
+    let client = client.map_err(|error| format!("the HTTP client cannot be set up: {}", chain(&error)))?;
+    Ok(StreamableHttpClientTransport::with_client(client, config))
+}
+
+/// Follows redirections that repeat the request (307 and 308) at the same server. Others would lose its body or show
+/// the headers, which may hold a key, to somebody else.
+fn redirects() -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(|attempt| {
+        let repeats = matches!(attempt.status().as_u16(), 307 | 308);
+        let is_same =
+            attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
+        if repeats && is_same && attempt.previous().len() <= REDIRECTS_MAX {
+            attempt.follow()
+        } else {
+            attempt.stop()
+        }
+    })
+}
+
+fn failed(config: &ServerConfig, problem: String, words: &str) -> Error {
+    Error::Connect { server: config.name.clone(), problem, stderr: words.to_owned() }
+}
+
+fn greeting_problem(error: &ClientInitializeError) -> String {
+    match error {
+        ClientInitializeError::ConnectionClosed(_) => {
+            "it ended, or closed the connection, before it answered".into()
+        }
+        ClientInitializeError::TransportError { error, .. } => chain(error.error.as_ref()),
+        ClientInitializeError::JsonRpcError(error) => error.message.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// What went wrong, without the words of a library.
+pub(crate) fn service_problem(error: &ServiceError) -> String {
+    match error {
+        ServiceError::McpError(error) => error.message.to_string(),
+        ServiceError::TransportSend(error) => chain(error.error.as_ref()),
+        ServiceError::TransportClosed => "it has ended, or closed the connection".into(),
+        ServiceError::UnexpectedResponse => "its answer is not one to this request".into(),
+        other => other.to_string(),
+    }
+}
+
+/// An error with its causes. Addresses are left out: they may hold a key, and the name of the server says enough.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<String> = Vec::new();
+    for text in causes.map(|error| without_address(&error.to_string())) {
+        // Some errors repeat their cause in their own text.
+        if !texts.iter().any(|earlier| earlier.contains(&text)) {
+            texts.push(text);
+        }
+    }
+    texts.join(": ")
+}
+
+fn without_address(text: &str) -> String {
+    match text.split_once(" for url (") {
+        Some((before, behind)) => before.to_owned() + behind.split_once(')').map_or("", |(_, after)| after),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,154 @@
+//! All servers of a configuration, connected.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use rmcp::service::ServiceError;
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+
+use crate::config::{Config, ServerConfig};
+use crate::connection::{Connection, service_problem};
+use crate::error::{Error, Result};
+use crate::outcome::ToolOutcome;
+use crate::tool::{McpTool, catalog};
+
+/// Connected servers and their tools. Dropping it ends the connections and kills programs that do not end by
+/// themselves, as long as the runtime lives; [`Servers::close`] waits for that.
+#[derive(Debug)]
+pub struct Servers {
+    servers: Vec<Server>,
+    tools: Vec<McpTool>,
+}
+
+/// One server. The connection is replaced when it has died.
+#[derive(Debug)]
+struct Server {
+    config: ServerConfig,
+    connection: Mutex<Arc<Connection>>,
+}
+
+impl Servers {
+    /// Connects to all servers at once and lists their tools.
+    ///
+    /// # Errors
+    /// Of the first server, in the configuration's order, for which that fails or takes too long.
+    pub async fn connect(config: &Config) -> Result<Servers> {
+        let opened = join_all(config.servers.iter().map(|server| async move {
+            let connection = Connection::open(server).await?;
+            let tools = connection.list_tools(server).await?;
+            let connection = Mutex::new(Arc::new(connection));
+            Ok((Server { config: server.clone(), connection }, tools))
+        }));
+        let opened: Result<Vec<_>> = opened.await.into_iter().collect();
+        let (servers, lists): (Vec<Server>, Vec<_>) = opened?.into_iter().unzip();
+        let configs: Vec<&ServerConfig> = servers.iter().map(|server| &server.config).collect();
+        let tools = catalog(&configs, lists)?;
+        Ok(Servers { servers, tools })
+    }
+
+    /// The tools as they were when the servers were connected to, always in the same order.
+    pub fn tools(&self) -> &[McpTool] {
+        &self.tools
+    }
+
+    /// The tool that the model knows by this name.
+    pub fn tool(&self, name: &str) -> Option<&McpTool> {
+        self.tools.iter().find(|tool| tool.name() == name)
+    }
+
+    /// Calls the tool that the model knows by this name. If the future is dropped, the call is cancelled.
+    ///
+    /// A server that has ended is started again, once per call. The call is then made (again) if it had not begun, or if
+    /// the tool's hints say that a second one does no harm.
+    ///
+    /// # Errors
+    /// If there is no such tool, or the server refuses the call, fails or takes too long. That a tool itself failed is
+    /// an outcome.
+    pub async fn call(&self, name: &str, arguments: Map<String, Value>) -> Result<ToolOutcome> {
+        let found = self.tool(name).and_then(|tool| Some((tool, self.servers.get(tool.server)?)));
+        let Some((tool, server)) = found else {
+            let known: Vec<&str> = self.tools.iter().map(McpTool::name).collect();
+            return Err(Error::UnknownTool { name: name.to_owned(), known: known.join(", ") });
+        };
+        server.call(tool, arguments).await
+    }
+
+    /// Ends all servers; programs that do not end by themselves are killed soon after.
+    pub async fn close(self) {
+        let connections = self.servers.into_iter().map(|server| server.connection.into_inner());
+        // A connection that a call still holds ends with that call.
+        join_all(connections.filter_map(Arc::into_inner).map(Connection::close)).await;
+    }
+}
+
+impl Server {
+    async fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&*self.connection.lock().await)
+    }
+
+    async fn call(&self, tool: &McpTool, arguments: Map<String, Value>) -> Result<ToolOutcome> {
+        let mut connection = self.connection().await;
+        let mut may_reconnect = true;
+        if connection.is_dead() {
+            connection = self.reconnect(&connection).await?;
+            may_reconnect = false;
+        }
+        let error = match self.try_call(&connection, tool, arguments.clone()).await? {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) if may_reconnect && has_died(&error, &connection) => error,
+            Err(error) => return Err(self.refused(tool, &error)),
+        };
+        let stderr = connection.words().await;
+        let fresh = self.reconnect(&connection).await.map_err(|again| match again {
+            Error::Connect { .. } => again,
+            _ => self.refused(tool, &error),
+        })?;
+        if !tool.hints().is_idempotent {
+            let server = self.config.name.clone();
+            return Err(Error::Died { server, tool: tool.original_name().to_owned(), stderr });
+        }
+        self.try_call(&fresh, tool, arguments).await?.map_err(|error| self.refused(tool, &error))
+    }
+
+    /// One call over one connection. The outer error is that of the time limit.
+    async fn try_call(
+        &self,
+        connection: &Connection,
+        tool: &McpTool,
+        arguments: Map<String, Value>,
+    ) -> Result<Result<ToolOutcome, ServiceError>> {
+        let limit = self.config.timeout;
+        let called = tokio::time::timeout(limit, connection.call(tool.original_name(), arguments)).await;
+        match called {
+            Ok(result) => Ok(result.map(|result| ToolOutcome::new(&result))),
+            Err(_) => Err(Error::Timeout { server: self.config.name.clone(), limit }),
+        }
+    }
+
+    /// Another connection in the place of a dead one, unless another call has already made one.
+    async fn reconnect(&self, dead: &Arc<Connection>) -> Result<Arc<Connection>> {
+        let mut current = self.connection.lock().await;
+        if Arc::ptr_eq(&current, dead) {
+            *current = Arc::new(Connection::open(&self.config).await?);
+        }
+        Ok(Arc::clone(&current))
+    }
+
+    fn refused(&self, tool: &McpTool, error: &ServiceError) -> Error {
+        Error::Call {
+            server: self.config.name.clone(),
+            tool: tool.original_name().to_owned(),
+            problem: service_problem(error),
+        }
+    }
+}
+
+/// Whether a call failed because there is nobody at the other end any more.
+fn has_died(error: &ServiceError, connection: &Connection) -> bool {
+    match error {
+        ServiceError::TransportClosed => true,
+        ServiceError::TransportSend(_) => connection.is_dead(),
+        _ => false,
+    }
+}
