@@ -26,6 +26,7 @@ mod explain;
 mod guide;
 pub mod metrics;
 pub mod model;
+mod page;
 mod prepare;
 pub mod request;
 pub mod router;

@@ -13,7 +13,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::{admin, explain, states, wire};
+use crate::{admin, explain, page, states, wire};
 
 /// Names the request in logs on both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,6 +42,7 @@ pub fn router(app: App, options: &Options) -> Router {
         .merge(states::routes())
         .merge(explain::routes())
         .merge(admin::routes())
+        .merge(page::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(options.body_bytes_max));
