@@ -51,8 +51,8 @@ pub struct Reading {
     pub budget: Option<ThinkingBudget>,
     /// What the content must be like.
     pub constraint: Option<Constraint>,
-    /// Number of tokens from which on the answer heads for the end that its grammar has.
-    pub close_after: usize,
+    /// Most tokens of the answer, within which its grammar is brought to an end.
+    pub max_tokens: usize,
     /// Is told a complete answer.
     pub after: Option<AfterAnswer>,
 }
@@ -187,11 +187,9 @@ impl Guide for AnswerGuide {
         if self.is_reasoning() {
             return Ok(None);
         }
-        let is_late = self.usage.answer_tokens >= self.reading.close_after;
+        let left = self.reading.max_tokens.saturating_sub(self.usage.answer_tokens);
         let Some(constraint) = &mut self.reading.constraint else { return Ok(None) };
-        if is_late {
-            constraint.close();
-        }
+        constraint.close_within(left)?;
         constraint.allowed().map(Some)
     }
 

@@ -20,8 +20,6 @@ use crate::request::{Format, Input, Request, SamplingOverrides, ToolChoice};
 /// Tokens of an answer that are left for its content if it must be of a grammar, as part of all: the others may be
 /// reasoning.
 const CONTENT_SHARE: usize = 2;
-/// Part of an answer's tokens, from its end, in which it heads for the end that its grammar has.
-const CLOSING_SHARE: usize = 4;
 
 /// A request that can be carried out.
 pub struct Prepared {
@@ -101,7 +99,7 @@ impl Inner {
                 parser,
                 budget,
                 constraint,
-                close_after: max_tokens - max_tokens / CLOSING_SHARE,
+                max_tokens,
                 after: None,
             };
             let seed = params.seed.wrapping_add(choice as u64);
@@ -212,8 +210,7 @@ impl Inner {
                         "this model's template has no way to call tools, so a call cannot be required";
                     return Err(ApiError::invalid(field("tool_choice"), message));
                 };
-                let constraint = self.compile(&Grammar::Lark(written.lark), "tools")?;
-                return Ok(Some(constraint.ending_with(&written.ending)));
+                return self.compile(&Grammar::Lark(written.lark), "tools").map(Some);
             }
             (_, Some(_)) => {
                 let message = "a call of a tool cannot be required, and strict tools not be offered, together with a \

@@ -1,86 +1,110 @@
-//! The shortest way to the end of an answer, one token at a time.
+//! When an answer heads for its end, and how.
 //!
-//! Finding it exactly would mean searching through the grammar. But what ends a part of JSON is a few characters, and a
-//! grammar never allows them where they would not: so, of the allowed tokens, those of the first group that has any are
-//! taken: stop tokens; quotation marks (which end a string, or begin one that the next step ends; inside a string a bracket
-//! would be just another character); closing brackets; separators; digits. In a text that ends in one way only, such as a tool call, tokens that go on with that ending come
-//! before all these groups but the first.
+//! A model that is free to go on may be cut off in the middle of a sentence that no reader of JSON accepts. So, as the
+//! tokens that are left get fewer, the shortest [`Way`] to an end is looked up again and again, and once there is little
+//! more room than it needs, it is taken: from there on every token is forced.
+//!
+//! How much room that is: a token that the model chooses may open something that takes longer to close than the token
+//! took to write, so what is needed may grow between two looks, and there are few looks if there is much room.
 
+use llguidance::earley::Parser;
+use llguidance::toktrie::{TokEnv, TokTrie};
 use tangelo_core::TokenId;
 
+use super::search::{Nesting, Way, way_to_end};
 use crate::mask::TokenMask;
 
-/// Tokens by what they begin with.
-#[derive(Debug)]
-pub(super) struct Closers {
-    /// Most wanted first.
-    groups: Vec<TokenMask>,
-    vocabulary: Vec<Vec<u8>>,
+/// Tokens of room beyond twice what the way needs, below which it is taken.
+const RESERVE_TOKENS: usize = 32;
+/// The next look is after this part of the room beyond that.
+const LOOK_SHARE: usize = 8;
+
+/// How an answer comes to its end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Closing {
+    /// What is open in the answer.
+    nesting: Nesting,
+    /// No look before as few tokens are left.
+    next_look: Option<usize>,
+    /// Whether the answer heads for its end.
+    is_closing: bool,
+    /// The rest of the way, if it was looked up.
+    way: Option<Way>,
 }
 
-impl Closers {
-    /// Looks at every token once.
-    pub fn new(vocabulary: &[Vec<u8>], special: &[TokenId], stop_ids: &[TokenId]) -> Closers {
-        let starts: [&[u8]; 5] = [b"\"", b"}]", b",:", b"0123456789", b"ntf[{"];
-        let mut groups = vec![TokenMask::none(vocabulary.len()); starts.len() + 1];
-        for (id, bytes) in (0..).zip(vocabulary) {
-            let text = bytes.strip_prefix(b" ").unwrap_or(bytes);
-            let group = match text.first() {
-                _ if stop_ids.contains(&id) => Some(0),
-                Some(first) if !special.contains(&id) => {
-                    starts.iter().position(|s| s.contains(first)).map(|at| at + 1)
-                }
-                _ => None,
-            };
-            if let Some(group) = group.and_then(|group| groups.get_mut(group)) {
-                group.allow(id);
-            }
-        }
-        Closers { groups, vocabulary: vocabulary.to_vec() }
+impl Closing {
+    /// Goes to the end as soon as possible.
+    pub fn close(&mut self) {
+        self.is_closing = true;
     }
 
-    /// Number of tokens.
-    pub fn vocab_size(&self) -> usize {
-        self.vocabulary.len()
+    /// Goes to the end as soon as possible if it is time, with `left` tokens to come.
+    pub fn close_within(&mut self, left: usize, parser: &Parser, env: &TokEnv) {
+        if self.is_closing || self.next_look.is_some_and(|next| left > next) {
+            return;
+        }
+        let way = way_to_end(parser, env, self.nesting);
+        let needed = way.as_ref().map_or(0, |way| tokens(env.tok_trie(), &way.bytes));
+        let room = left.saturating_sub(2 * needed + RESERVE_TOKENS);
+        self.next_look = Some(left.saturating_sub((room / LOOK_SHARE).max(1)));
+        self.is_closing = room == 0;
+        self.way = way.filter(|_| self.is_closing);
     }
 
-    /// Leaves of the allowed tokens those that come to an end soonest; `rest` is what is missing of the `ending`.
-    pub fn narrow(&self, allowed: &mut TokenMask, rest: &[u8], ending: &[u8]) {
-        for (at, group) in self.groups.iter().enumerate() {
-            if allowed.intersect(group) {
-                return;
-            }
-            if at == 0 && self.narrow_to_text(allowed, if rest.is_empty() { ending } else { rest }) {
-                return;
-            }
+    /// Leaves of the allowed tokens those on the way to the end, if that is where the answer goes. Where no way is seen,
+    /// all stay allowed.
+    pub fn narrow(&mut self, allowed: &mut TokenMask, parser: &Parser, env: &TokEnv) {
+        if !self.is_closing {
+            return;
+        }
+        if self.way.as_ref().is_none_or(|way| way.bytes.is_empty() && !way.is_whole) {
+            self.way = way_to_end(parser, env, self.nesting);
+        }
+        let Some(way) = &self.way else { return };
+        let trie = env.tok_trie();
+        if way.bytes.is_empty() {
+            let mut stop = TokenMask::none(trie.vocab_size());
+            trie.eos_tokens().iter().for_each(|&token| stop.allow(token));
+            allowed.intersect(&stop);
+        } else if let Some(token) = first_token(trie, &way.bytes).filter(|&token| allowed.allows(token)) {
+            *allowed = TokenMask::none(trie.vocab_size());
+            allowed.allow(token);
         }
     }
 
-    /// Leaves the allowed token that goes furthest along `text`; false if there is none.
-    fn narrow_to_text(&self, allowed: &mut TokenMask, text: &[u8]) -> bool {
-        let goes_on = |id: &TokenId| {
-            self.vocabulary
-                .get(*id as usize)
-                .is_some_and(|bytes| !bytes.is_empty() && text.starts_with(bytes))
-        };
-        let len = |id: &TokenId| self.vocabulary.get(*id as usize).map_or(0, Vec::len);
-        if text.is_empty() {
-            return false;
-        }
-        let Some(best) = allowed.tokens().filter(goes_on).max_by_key(len) else { return false };
-        *allowed = TokenMask::none(self.vocabulary.len());
-        allowed.allow(best);
-        true
+    /// Takes note of a token of the answer.
+    pub fn accept(&mut self, token: TokenId, trie: &TokTrie) {
+        let bytes = trie.decode_raw(&[token]);
+        self.nesting = self.nesting.after(&bytes);
+        self.way = self.way.take().and_then(|mut way| {
+            way.bytes = way.bytes.strip_prefix(&bytes[..])?.to_vec();
+            Some(way)
+        });
     }
+}
 
-    /// How many bytes of `ending` the answer ends with after `token`, if it ended with `closed` before.
-    pub fn advance(&self, ending: &[u8], closed: usize, token: TokenId) -> usize {
-        let Some(bytes) = self.vocabulary.get(token as usize) else { return 0 };
-        let rest = ending.get(closed..).unwrap_or_default();
-        if rest.starts_with(bytes) {
-            return closed + bytes.len();
-        }
-        // The end of the token may be a beginning of the ending.
-        (1..=bytes.len().min(ending.len())).rev().find(|&len| bytes.ends_with(&ending[..len])).unwrap_or(0)
+/// Number of tokens that a text is written with, by [`first_token`].
+fn tokens(trie: &TokTrie, mut text: &[u8]) -> usize {
+    let mut count = 0;
+    while !text.is_empty() {
+        let len = first_token(trie, text).map_or(1, |token| trie.decode_raw(&[token]).len());
+        text = text.get(len..).unwrap_or_default();
+        count += 1;
     }
+    count
+}
+
+/// The longest token that a text begins with.
+fn first_token(trie: &TokTrie, text: &[u8]) -> Option<TokenId> {
+    if text.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) {
+        let end = text.iter().position(|&byte| byte == b']')?;
+        return std::str::from_utf8(text.get(2..end)?).ok()?.parse().ok();
+    }
+    let (mut node, mut longest) = (trie.root(), None);
+    for &byte in text {
+        let Some(child) = trie.child_at_byte(node, byte) else { break };
+        node = child;
+        longest = node.token_id().or(longest);
+    }
+    longest
 }

@@ -6,25 +6,27 @@
 //!   token may follow is an error after. Nothing is ever let through unconstrained.
 //! - **No idle space.** JSON has one space after `:` and `,` and no other whitespace between its parts, as models write
 //!   it: otherwise a model that knows nothing, or has lost its way, writes spaces until its tokens are used up.
-//! - **An end.** When few tokens are left, of the tokens allowed those stay that come to an end soonest ([`closing`]), so
-//!   that an answer of any model is complete where a grammar has a short way to its end.
+//! - **An end.** When few tokens are left, of the tokens allowed those stay that are on a short way to the end
+//!   ([`closing`]), so that the answer of any model is complete where its grammar has such a way.
 
 mod closing;
 mod schema;
+mod search;
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use llguidance::api::TopLevelGrammar;
+use llguidance::api::{StopReason, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{ParserFactory, TokenParser, panic_utils};
 use serde_json::{Value, json};
 use tangelo_core::TokenId;
 use tangelo_core::limits::GRAMMAR_BYTES_MAX;
 
 use crate::error::{Error, Result};
 use crate::mask::TokenMask;
-use closing::Closers;
+use closing::Closing;
 use schema::prepared;
 
 /// Work that a compilation may take, in units of the library; its default is a few milliseconds.
@@ -48,7 +50,6 @@ pub enum Grammar {
 /// Compiles grammars for the vocabulary of one model.
 pub struct Grammars {
     factory: ParserFactory,
-    closers: Arc<Closers>,
     stop_ids: Vec<TokenId>,
 }
 
@@ -65,7 +66,6 @@ impl Grammars {
         let Some(&eos) = stop_ids.first() else {
             return Err(problem("the model has no stop token, so an answer could not end".to_string()));
         };
-        let closers = Arc::new(Closers::new(vocabulary, special, &stop_ids));
         let mut words = vocabulary.to_vec();
         for &id in special.iter().chain(&stop_ids) {
             if let Some(word) = words.get_mut(id as usize) {
@@ -83,7 +83,7 @@ impl Grammars {
         let limits = factory.limits_mut();
         (limits.initial_lexer_fuel, limits.max_lexer_states) = (COMPILE_FUEL_MAX, LEXER_STATES_MAX);
         limits.verbose_errors = false;
-        Ok(Grammars { factory, closers, stop_ids })
+        Ok(Grammars { factory, stop_ids })
     }
 
     /// A constraint at the beginning of an answer.
@@ -107,23 +107,13 @@ impl Grammars {
             Grammar::Lark(grammar) => TopLevelGrammar::from_lark(grammar.clone()),
         };
         let parser = self.factory.create_parser(compiled);
-        let parser = parser.map_err(|error| Error::Grammar { reason: one_line(&error) })?;
-        let mut matcher = Matcher::new(Ok(parser));
-        let warnings = matcher.grammar_warnings();
-        if let Some(warning) = warnings.first() {
-            return Err(Error::Grammar { reason: warning.clone() });
+        let mut parser = parser.map_err(|error| Error::Grammar { reason: one_line(&error) })?;
+        if let Some(warning) = parser.grammar_warnings().first() {
+            return Err(Error::Grammar { reason: first_line(warning) });
         }
-        if let Some(error) = matcher.get_error() {
-            return Err(Error::Grammar { reason: first_line(&error) });
-        }
-        Ok(Constraint {
-            matcher,
-            mask: TokenMask::none(self.closers.vocab_size()),
-            closers: self.closers.clone(),
-            closing_text: Vec::new(),
-            closed: 0,
-            is_closing: false,
-        })
+        parser.start_without_prompt();
+        let mask = TokenMask::none(self.factory.tok_env().tok_trie().vocab_size());
+        Ok(Constraint { parser, mask, closing: Closing::default(), is_broken: false })
     }
 }
 
@@ -135,27 +125,30 @@ impl fmt::Debug for Grammars {
 
 /// The grammar of one answer, as far as the answer has come.
 pub struct Constraint {
-    matcher: Matcher,
+    parser: TokenParser,
     mask: TokenMask,
-    closers: Arc<Closers>,
-    /// What ends an answer of this grammar, if it always is the same text.
-    closing_text: Vec<u8>,
-    /// How much of it the answer ends with.
-    closed: usize,
-    is_closing: bool,
+    closing: Closing,
+    /// The library has failed, and what it would say from now on is worth nothing.
+    is_broken: bool,
 }
 
 impl Constraint {
-    /// Tells that an answer of this grammar ends with `text`, which [`Constraint::close`] then heads for.
-    #[must_use]
-    pub fn ending_with(mut self, text: &str) -> Constraint {
-        self.closing_text = text.as_bytes().to_vec();
-        self
+    /// From now on allows, of what the grammar allows, what is on a short way to the end.
+    pub fn close(&mut self) {
+        self.closing.close();
     }
 
-    /// From now on allows, of what the grammar allows, what comes to an end soonest.
-    pub fn close(&mut self) {
-        self.is_closing = true;
+    /// Tells that at most `left` tokens will be taken from now on, so that the answer is closed in time.
+    ///
+    /// To be called before every [`Constraint::allowed`]; most calls cost nothing, others some milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Grammar`] if the grammar cannot be followed any more.
+    pub fn close_within(&mut self, left: usize) -> Result<()> {
+        self.guarded(|this| {
+            this.closing.close_within(left, &this.parser.parser, &this.parser.token_env);
+            Ok(())
+        })
     }
 
     /// The tokens that may come next; stop tokens among them if the answer may end.
@@ -163,21 +156,20 @@ impl Constraint {
     /// # Errors
     /// [`Error::Grammar`] if none may.
     pub fn allowed(&mut self) -> Result<&TokenMask> {
-        let found = self
-            .matcher
-            .compute_mask_or_eos()
-            .map_err(|error| Error::Grammar { reason: one_line(&error) })?;
-        let words = self.mask.words_mut();
-        words.clear();
-        words.extend_from_slice(found.as_slice());
-        if self.mask.is_empty() {
-            let reason = "no token of the vocabulary continues the answer".to_string();
-            return Err(Error::Grammar { reason });
-        }
-        if self.is_closing {
-            let rest = self.closing_text.get(self.closed..).unwrap_or_default();
-            self.closers.narrow(&mut self.mask, rest, &self.closing_text);
-        }
+        self.guarded(|this| {
+            let found = match this.parser.stop_reason() {
+                StopReason::NotStopped => this.parser.compute_mask().map_err(|error| one_line(&error))?,
+                _ => this.parser.token_env.tok_trie().eos_token_set(),
+            };
+            let words = this.mask.words_mut();
+            words.clear();
+            words.extend_from_slice(found.as_slice());
+            if this.mask.is_empty() {
+                return Err("no token of the vocabulary continues the answer".to_string());
+            }
+            this.closing.narrow(&mut this.mask, &this.parser.parser, &this.parser.token_env);
+            Ok(())
+        })?;
         Ok(&self.mask)
     }
 
@@ -186,23 +178,44 @@ impl Constraint {
     /// # Errors
     /// [`Error::Grammar`] if it is not one of [`Constraint::allowed`].
     pub fn accept(&mut self, token: TokenId) -> Result<()> {
-        let taken = self.matcher.consume_token(token);
-        taken.map_err(|error| Error::Grammar { reason: one_line(&error) })?;
-        if !self.closing_text.is_empty() {
-            self.closed = self.closers.advance(&self.closing_text, self.closed, token);
+        self.guarded(|this| {
+            let taken = this.parser.consume_token(token).and_then(|taken_back| {
+                this.parser.check_stop()?;
+                Ok(taken_back)
+            });
+            match taken.map_err(|error| one_line(&error))? {
+                0 => this.closing.accept(token, this.parser.token_env.tok_trie()),
+                _ => {
+                    return Err(
+                        "the grammar takes back what was written, which cannot be done here".to_string()
+                    );
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Does something with the library; if it fails or panics, everything from then on is an error.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<()> {
+        if self.is_broken {
+            let reason = "it was left when an error had occurred".to_string();
+            return Err(Error::Grammar { reason });
         }
-        Ok(())
+        let done = panic_utils::catch_unwind(AssertUnwindSafe(|| Ok(work(self))));
+        let done = done.unwrap_or_else(|panic| Err(one_line(&panic)));
+        self.is_broken = done.is_err();
+        done.map_err(|reason| Error::Grammar { reason })
     }
 
     /// Whether the answer is complete and nothing can be added to it.
     pub fn is_complete(&self) -> bool {
-        self.matcher.is_stopped()
+        self.parser.stopped()
     }
 }
 
 impl fmt::Debug for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Constraint").field("is_closing", &self.is_closing).finish_non_exhaustive()
+        f.debug_struct("Constraint").field("closing", &self.closing).finish_non_exhaustive()
     }
 }
 
