@@ -89,6 +89,14 @@ class Page:
             width=width, height=height, deviceScaleFactor=1, mobile=False,
         )
 
+    def throttle(self, bytes_per_second):
+        """Lets the network be this slow, or as fast as it is with None."""
+        speed = bytes_per_second or -1
+        self.call(
+            "Network.emulateNetworkConditions",
+            offline=False, latency=0, downloadThroughput=speed, uploadThroughput=-1,
+        )
+
     def go(self, url):
         self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete'")
