@@ -80,11 +80,12 @@ export class Article {
   refresh({ isLeaf, isBusy }) {
     if (isBusy) return;
     const { node } = this;
-    const { role, content, calls = [], stats } = node.message;
+    const { role, content, calls = [], error, stats } = node.message;
     const parts = [];
     if (node.parent.children.length > 1) parts.push(this.#branches());
     if (content) parts.push(copyButton(() => content));
-    parts.push(button('Edit', 'Edit, as a new branch', () => this.startEdit()));
+    // Of an answer that failed without a word there is nothing to edit.
+    if (content || !error) parts.push(button('Edit', 'Edit, as a new branch', () => this.startEdit()));
     if (role === 'assistant') {
       parts.push(button('Again', 'Another answer, as a new branch', () => this.#actions.regenerate(node)));
     } else if (isLeaf) {

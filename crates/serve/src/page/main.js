@@ -276,6 +276,7 @@ document.addEventListener('keydown', (event) => {
   // In a text that has words, Alt and an arrow may mean the next one.
   const isWriting = target.tagName === 'TEXTAREA' && target.value !== '';
   if (key === 'Escape' && growing) stop();
+  else if (key === 'Escape' && panel.isCovering()) panel.show(false);
   else if (isCommand && shiftKey && key.toLowerCase() === 'o') startNew();
   else if (altKey && !isCommand && key === 'ArrowLeft' && !isWriting) stepFromKeyboard(-1);
   else if (altKey && !isCommand && key === 'ArrowRight' && !isWriting) stepFromKeyboard(1);

@@ -35,7 +35,7 @@ export function answerCost({ tokens, isEstimate, perSecond, firstMs, promptToken
   const parts = [];
   if (tokens > 0) parts.push(`${isEstimate ? '≈' : ''}${count(tokens)} tokens`);
   if (perSecond) parts.push(`${perSecond < 10 ? perSecond.toFixed(1) : count(perSecond)}/s`);
-  if (firstMs !== undefined) parts.push(`first after ${duration(firstMs)}`);
+  if (firstMs !== undefined) parts.push(`first token after ${duration(firstMs)}`);
   if (promptTokens !== undefined) parts.push(`prompt ${count(promptTokens)}, ${count(cachedTokens ?? 0)} cached`);
   else if (cachedTokens !== undefined) parts.push(`${count(cachedTokens)} cached`);
   if (ENDINGS[finish]) parts.push(ENDINGS[finish]);

@@ -62,6 +62,11 @@ export class Panel {
     localStorage.setItem(PANEL_IS_OPEN, String(isOpen));
   }
 
+  /** Whether it lies over the transcript, as on narrow screens. */
+  isCovering() {
+    return !this.#panel.hidden && getComputedStyle(this.#panel).position === 'absolute';
+  }
+
   /** Asks for the API key. */
   askForKey() {
     this.show(true);

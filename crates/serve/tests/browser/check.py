@@ -127,7 +127,7 @@ def an_answer_arrives_bit_by_bit(chat):
     question, answer = chat.texts()
     assert question == "What is a hybrid model?" and answer, (question, answer)
     cost = chat.text("article.assistant .cost")
-    for part in ("tokens", "/s", "first after", "prompt", "cached"):
+    for part in ("tokens", "/s", "first token after", "prompt", "cached"):
         assert part in cost, cost
     assert "tokens of context" in chat.text("#status")
     assert "weights" in chat.text("#memory") and "states" in chat.text("#memory")
