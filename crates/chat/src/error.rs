@@ -1,9 +1,9 @@
-//! What can be wrong with a conversation, in one sentence each.
+//! What can be wrong with a conversation or a persona, in one sentence each.
 
 use tangelo_formats::template::TemplateError;
 use tangelo_formats::tokenizer::TokenizerError;
 
-/// Why a conversation could not be rendered.
+/// Why a conversation could not be rendered, or a persona not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,6 +16,14 @@ pub enum Error {
         index: usize,
         /// What is wrong.
         problem: &'static str,
+    },
+    /// A file of a persona cannot be used.
+    #[error("the persona {problem}{}", line.map(|line| format!(" (line {line})")).unwrap_or_default())]
+    Persona {
+        /// Where, from 1, if that is known.
+        line: Option<usize>,
+        /// What is wrong.
+        problem: String,
     },
     /// The template is missing, invalid, or refused the conversation.
     #[error(transparent)]

@@ -1,24 +1,19 @@
 //! Rendering: the goldens of transformers through typed conversations, where prompts are cut, and the dialects.
 
-use std::path::{Path, PathBuf};
-
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tangelo_chat::{Conversation, Cut, CutKind, Dialect, RenderOptions, Rendered, Renderer};
 use tangelo_formats::template::ChatTemplate;
 use tangelo_formats::tokenizer::{TokenId, Tokenizer};
 
-fn read(path: &str) -> String {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
+use crate::fixtures::{self, NANO_V2, agent_conversation, read};
 
 fn renderer() -> Renderer {
-    Renderer::new(ChatTemplate::new(read("gen/chat_template.jinja")).unwrap())
+    fixtures::renderer(&read("gen/chat_template.jinja"))
 }
 
 fn tokenizer() -> Tokenizer {
-    Tokenizer::from_json(read("tokenizer/tokenizer2048/tokenizer.json").as_bytes()).unwrap()
+    fixtures::tokenizer("tokenizer/tokenizer2048")
 }
 
 #[derive(Deserialize)]
@@ -85,20 +80,6 @@ fn pieces(rendered: &Rendered) -> Vec<(&str, Option<CutKind>)> {
         .collect()
 }
 
-fn agent_conversation() -> Conversation {
-    serde_json::from_value(json!({"messages": [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hello."},
-        {"role": "user", "content": "Weather?"},
-        {"role": "assistant", "reasoning_content": "Two places.", "content": null, "tool_calls": [
-            {"id": "a", "type": "function", "function": {"name": "w", "arguments": "{\"city\": \"Rome\"}"}},
-            {"id": "b", "type": "function", "function": {"name": "w", "arguments": {"city": "Oslo"}}}]},
-        {"role": "tool", "tool_call_id": "a", "content": "sun"},
-        {"role": "tool", "tool_call_id": "b", "content": "snow"}]}))
-    .unwrap()
-}
-
 #[test]
 fn prompts_are_cut_where_states_are_worth_keeping() {
     let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
@@ -157,31 +138,9 @@ fn text_that_looks_like_tags_does_not_start_reasoning() {
     assert!(!renderer().render(&conversation, &options).unwrap().starts_in_reasoning);
 }
 
-/// The shape of Nano v2's template: its markers, a JSON tool section, calls and results.
-const NANO_V2: &str = "<SPECIAL_10>System
-{% if messages[0].role == 'system' %}{{ messages[0].content }}{% set messages = messages[1:] %}{% endif %}
-{%- if tools %}
-
-<AVAILABLE_TOOLS>{{ tools | tojson }}</AVAILABLE_TOOLS> Use <TOOLCALL>[{\"name\": ...}]</TOOLCALL>.{% endif %}
-
-{%- for m in messages %}
-{% if m.role == 'user' %}
-{{ '\n<SPECIAL_11>User\n' + m.content }}
-{%- elif m.role == 'tool' %}
-{{ '\n<SPECIAL_11>User\n<TOOL_RESPONSE>[' + m.content + ']</TOOL_RESPONSE>' }}
-{%- else %}
-{{ '\n<SPECIAL_11>Assistant\n' + (m.content or '') }}
-{%- if m.tool_calls %}<TOOLCALL>[{% for c in m.tool_calls %}{{ {'name': c.function.name, 'arguments': c.function.arguments} | tojson }}{% endfor %}]</TOOLCALL>{% endif %}
-{{ '\n<SPECIAL_12>' }}
-{%- endif %}
-{% endfor %}
-{% if add_generation_prompt %}
-{{ '\n<SPECIAL_11>Assistant\n' + ('<think></think>' if enable_thinking is defined and not enable_thinking else '<think>\n') }}
-{%- endif %}";
-
 #[test]
 fn the_dialect_and_the_cuts_follow_the_template() {
-    let renderer = Renderer::new(ChatTemplate::new(NANO_V2.to_owned()).unwrap());
+    let renderer = fixtures::renderer(NANO_V2);
     assert_eq!(renderer.dialect().name, "toolcall_json");
     let mut conversation = agent_conversation();
     conversation.messages.drain(1..3);
