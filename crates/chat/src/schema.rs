@@ -83,6 +83,20 @@ impl<'a> ArgumentSchema<'a> {
         self.types().only_string()
     }
 
+    /// The types other than string that the value may have.
+    pub(crate) fn other_types(&self) -> Vec<&'static str> {
+        let types = self.types();
+        let named = [
+            ("null", types.null),
+            ("boolean", types.boolean),
+            ("integer", types.integer),
+            ("number", types.number),
+            ("array", types.array),
+            ("object", types.object),
+        ];
+        named.into_iter().filter(|(_, is_allowed)| *is_allowed).map(|(name, _)| name).collect()
+    }
+
     /// The value that a text stands for, by the rules of this module.
     pub fn value(&self, text: &str) -> Value {
         let types = self.types();

@@ -205,12 +205,12 @@ impl Inner {
                     self.text.tokenizer.id_of(text).is_some_and(|id| self.text.tokenizer.is_special(id))
                 };
                 let dialect = self.text.require_renderer()?.dialect();
-                let Some(written) = dialect.call_grammar(tools, calls, &is_token) else {
+                let Some(grammar) = dialect.call_grammar(tools, calls, &is_token) else {
                     let message =
                         "this model's template has no way to call tools, so a call cannot be required";
                     return Err(ApiError::invalid(field("tool_choice"), message));
                 };
-                return self.compile(&Grammar::Lark(written.lark), "tools").map(Some);
+                return self.compile(&Grammar::Lark(grammar), "tools").map(Some);
             }
             (_, Some(_)) => {
                 let message = "a call of a tool cannot be required, and strict tools not be offered, together with a \

@@ -1,7 +1,8 @@
 //! Grammars of tool calls, for constrained decoding: exactly what a dialect's reader makes a complete call of.
 //!
 //! They are written in llguidance's variant of Lark. Arguments come in the order of the schema's properties, required
-//! ones always, others if the model likes; values that are not text are JSON of their schemas.
+//! ones always, others if the model likes; values that are not text are JSON of their schemas. This module does not know
+//! what becomes of a grammar, and leaves it to whoever compiles it to refuse what cannot be followed.
 
 use serde_json::{Map, Value, json};
 
@@ -16,15 +17,6 @@ pub struct CallGrammar<'a> {
     pub is_required: bool,
     /// Whether there may be several calls.
     pub is_parallel: bool,
-}
-
-/// A grammar.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrittenGrammar {
-    /// Its text.
-    pub lark: String,
-    /// What every answer of it that calls ends with.
-    pub ending: String,
 }
 
 /// A rule in the making, and how a dialect's tags are written in it.
@@ -92,7 +84,7 @@ pub(super) fn callable<'t>(tools: &'t [Tool], calls: CallGrammar<'_>) -> Vec<&'t
     tools.iter().filter(|tool| calls.only.is_none_or(|only| tool.name() == only)).collect()
 }
 
-/// Names, schemas and whether they are required, of the arguments of a tool, with the definitions that schemas refer to.
+/// Names, schemas and whether they are required, of the arguments of a tool.
 pub(super) fn arguments(tool: &Tool) -> Vec<(String, Value, bool)> {
     let empty = Map::new();
     let object = tool.parameters().and_then(Value::as_object).unwrap_or(&empty);
@@ -104,21 +96,26 @@ pub(super) fn arguments(tool: &Tool) -> Vec<(String, Value, bool)> {
         .filter_map(Value::as_str)
         .collect();
     let properties = object.get("properties").and_then(Value::as_object).unwrap_or(&empty);
-    let with_definitions = |schema: &Value| {
-        let mut schema = schema.clone();
-        if let Value::Object(map) = &mut schema {
-            for key in ["$defs", "definitions"] {
-                if let Some(definitions) = object.get(key) {
-                    map.entry(key).or_insert_with(|| definitions.clone());
-                }
+    let undeclared = required.iter().filter(|&&name| !properties.contains_key(name));
+    let undeclared = undeclared.map(|&name| (name.to_owned(), json!({}), true));
+    let declared = properties.iter().map(|(name, schema)| {
+        let is_required = required.contains(&name.as_str());
+        (name.clone(), schema.clone(), is_required)
+    });
+    declared.chain(undeclared).collect()
+}
+
+/// A schema from the parameters of a tool as a document of its own, with the definitions that it may refer to.
+pub(super) fn with_definitions(schema: &Value, parameters: Option<&Value>) -> Value {
+    let mut schema = schema.clone();
+    if let Value::Object(map) = &mut schema {
+        for key in ["$defs", "definitions"] {
+            if let Some(definitions) = parameters.and_then(|parameters| parameters.get(key)) {
+                map.entry(key).or_insert_with(|| definitions.clone());
             }
         }
-        schema
-    };
-    properties
-        .iter()
-        .map(|(name, schema)| (name.clone(), with_definitions(schema), required.contains(&name.as_str())))
-        .collect()
+    }
+    schema
 }
 
 /// The schema of all arguments together.
@@ -134,16 +131,83 @@ pub(super) fn arguments_schema(tool: &Tool) -> Value {
 
 /// A JSON value of a schema, as part of a rule.
 pub(super) fn json_of(schema: &Value) -> String {
-    let mut schema = schema.clone();
-    if let Value::Object(map) = &mut schema {
-        let options = json!({
-            "item_separator": ", ",
-            "key_separator": ": ",
-            "whitespace_flexible": false,
-            "lenient": false,
-            "coerce_one_of": true,
-        });
-        map.insert("x-guidance".to_owned(), options);
-    }
     format!("%json {schema}")
+}
+
+/// A pattern of JSON Schema, which may match anywhere in a text, as an expression between slashes that matches the whole
+/// text. Anchors elsewhere than at the ends of alternatives are left as they are, and not supported by the library.
+pub(super) fn whole(pattern: &str) -> String {
+    let alternatives = alternatives(pattern);
+    let whole = alternatives.iter().map(|alternative| {
+        let (begin, rest) = match alternative.strip_prefix('^') {
+            Some(rest) => ("", rest),
+            None => ("(?s:.*)", alternative.as_str()),
+        };
+        let backslashes = |text: &str| text.chars().rev().take_while(|&c| c == '\\').count();
+        match rest.strip_suffix('$').filter(|rest| backslashes(rest) % 2 == 0) {
+            Some(rest) => format!("{begin}({rest})"),
+            None => format!("{begin}({rest})(?s:.*)"),
+        }
+    });
+    whole.collect::<Vec<_>>().join("|")
+}
+
+/// The alternatives of an expression, for an engine in which `\d` and `\w` know all of Unicode (in ECMA 262 they are ASCII)
+/// and slashes end an expression.
+fn alternatives(pattern: &str) -> Vec<String> {
+    let (mut done, mut current) = (Vec::new(), String::new());
+    let (mut chars, mut depth, mut is_in_class) = (pattern.chars(), 0usize, false);
+    while let Some(c) = chars.next() {
+        match c {
+            '|' if depth == 0 && !is_in_class => {
+                done.push(std::mem::take(&mut current));
+                continue;
+            }
+            '(' if !is_in_class => depth = depth.saturating_add(1),
+            ')' if !is_in_class => depth = depth.saturating_sub(1),
+            '[' => is_in_class = true,
+            ']' => is_in_class = false,
+            _ => {}
+        }
+        match c {
+            '/' => current.push_str("\\/"),
+            '\n' => current.push_str("\\n"),
+            '\\' => {
+                let escaped = chars.next();
+                match (escaped, is_in_class) {
+                    (Some('d'), true) => current.push_str("0-9"),
+                    (Some('d'), false) => current.push_str("[0-9]"),
+                    (Some('D'), false) => current.push_str("[^0-9]"),
+                    (Some('w'), true) => current.push_str("A-Za-z0-9_"),
+                    (Some('w'), false) => current.push_str("[A-Za-z0-9_]"),
+                    (Some('W'), false) => current.push_str("[^A-Za-z0-9_]"),
+                    _ => {
+                        current.push(c);
+                        current.extend(escaped);
+                    }
+                }
+            }
+            _ => current.push(c),
+        }
+    }
+    done.push(current);
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_anywhere_unless_anchored() {
+        for (pattern, expected) in [
+            ("^a$", "(a)"),
+            ("a", "(?s:.*)(a)(?s:.*)"),
+            ("^a|b$", "(a)(?s:.*)|(?s:.*)(b)"),
+            (r"^(a|b)[|)]\$", r"((a|b)[|)]\$)(?s:.*)"),
+            (r"^\d/[\d\w]\\$", r"([0-9]\/[0-9A-Za-z0-9_]\\)"),
+        ] {
+            assert_eq!(whole(pattern), expected, "{pattern}");
+        }
+    }
 }

@@ -6,10 +6,11 @@
 
 mod grammar;
 mod nemotron3;
+mod nemotron3_grammar;
 mod plain;
 mod toolcall_json;
 
-pub use grammar::{CallGrammar, WrittenGrammar};
+pub use grammar::CallGrammar;
 
 use std::fmt;
 
@@ -42,7 +43,7 @@ pub struct Dialect {
     /// A reader for text that begins with `call_open`.
     pub(crate) reader: fn() -> Box<dyn CallReader>,
     /// What its reader reads, as a grammar; `None` where there are no calls.
-    write: fn(&[&Tool], CallGrammar<'_>, &dyn Fn(&str) -> bool) -> Option<WrittenGrammar>,
+    write: fn(&[&Tool], CallGrammar<'_>, &dyn Fn(&str) -> bool) -> Option<String>,
 }
 
 impl Dialect {
@@ -63,7 +64,7 @@ impl Dialect {
         tools: &[Tool],
         calls: CallGrammar<'_>,
         is_token: &dyn Fn(&str) -> bool,
-    ) -> Option<WrittenGrammar> {
+    ) -> Option<String> {
         (self.write)(&grammar::callable(tools, calls), calls, is_token)
     }
 

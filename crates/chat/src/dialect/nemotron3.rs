@@ -28,17 +28,17 @@
 
 use serde_json::{Map, Value};
 
-use super::grammar::{Lark, arguments, escaped, json_of, literal};
-use super::{CallGrammar, CallReader, CallSink, Dialect, Progress, WrittenGrammar, is_partial};
+use super::nemotron3_grammar::write;
+use super::{CallReader, CallSink, Dialect, Progress, is_partial};
 use crate::message::Tool;
 use crate::schema::ArgumentSchema;
 
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
-const FUNCTION_OPEN: &str = "<function=";
-const FUNCTION_CLOSE: &str = "</function>";
-const PARAMETER_OPEN: &str = "<parameter=";
-const PARAMETER_CLOSE: &str = "</parameter>";
+pub(super) const OPEN: &str = "<tool_call>";
+pub(super) const CLOSE: &str = "</tool_call>";
+pub(super) const FUNCTION_OPEN: &str = "<function=";
+pub(super) const FUNCTION_CLOSE: &str = "</function>";
+pub(super) const PARAMETER_OPEN: &str = "<parameter=";
+pub(super) const PARAMETER_CLOSE: &str = "</parameter>";
 /// Longest name of a function or an argument, in bytes.
 const NAME_BYTES_MAX: usize = 256;
 /// Most whitespace between two tags, in bytes. It bounds what has to be held back and looked at again.
@@ -53,67 +53,6 @@ pub(super) const DIALECT: Dialect = Dialect {
     reader: || Box::new(TaggedCalls { state: State::Block, function: String::new(), arguments: Map::new() }),
     write,
 };
-
-/// Calls as this file reads them.
-fn write(tools: &[&Tool], calls: CallGrammar<'_>, is_token: &dyn Fn(&str) -> bool) -> Option<WrittenGrammar> {
-    let mut lark = Lark::new(is_token);
-    let more = if calls.is_parallel { " (\"\\n\" call)*" } else { "" };
-    lark.start(&format!("call{more}"), OPEN, calls.is_required);
-    let functions: Vec<String> = (0..tools.len()).map(|at| format!("function_{at}")).collect();
-    let (open, close) = (lark.tag(OPEN), lark.tag(CLOSE));
-    lark.rule("call", &format!("{open} \"\\n\" ({}) {close}", functions.join(" | ")));
-    for ((at, tool), function) in tools.iter().enumerate().zip(&functions) {
-        let mut body = literal(&format!("{FUNCTION_OPEN}{}>\n", tool.name()));
-        for (index, (name, schema, is_required)) in arguments(tool).iter().enumerate() {
-            let rule = format!("argument_{at}_{index}");
-            body += &format!(" {rule}{}", if *is_required { "" } else { "?" });
-            let open = literal(&format!("{PARAMETER_OPEN}{name}>\n"));
-            let value = write_value(&mut lark, &format!("value_{at}_{index}"), tool, schema);
-            lark.rule(&rule, &format!("{open} {value}"));
-        }
-        lark.rule(function, &format!("{body} {}", literal(&format!("{FUNCTION_CLOSE}\n"))));
-    }
-    let ending = format!("\n{PARAMETER_CLOSE}\n{FUNCTION_CLOSE}\n{CLOSE}");
-    Some(WrittenGrammar { lark: lark.rules, ending })
-}
-
-/// The value of an argument and the tag that ends it.
-fn write_value(lark: &mut Lark<'_>, rule: &str, tool: &Tool, schema: &Value) -> String {
-    let close = format!("\n{PARAMETER_CLOSE}\n");
-    let argument = ArgumentSchema { schema: Some(schema), root: tool.parameters() };
-    let members: Vec<&str> = schema
-        .get("enum")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    if !argument.is_text() {
-        return format!("{} {}", json_of(schema), literal(&close));
-    }
-    if !members.is_empty() {
-        let members: Vec<String> = members.iter().map(|member| literal(member)).collect();
-        return format!("({}) {}", members.join(" | "), literal(&close));
-    }
-    if let Some(constant) = schema.get("const").and_then(Value::as_str) {
-        return format!("{} {}", literal(constant), literal(&close));
-    }
-    // Raw text goes on to the first closing tag, and must not hold the other one that would end it.
-    let bound = |key: &str| schema.get(key).and_then(Value::as_u64);
-    let (least, most) =
-        (bound("minLength").unwrap_or(0), bound("maxLength").map_or(String::new(), |n| n.to_string()));
-    let text = rule.to_uppercase();
-    let mut body = format!("/(?s:.{{{least},{most}}})/ & ~/(?s:.*){}(?s:.*)/", escaped(FUNCTION_CLOSE));
-    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
-        let begin = if pattern.starts_with('^') { "" } else { "(?s:.*)" };
-        let end = if pattern.ends_with('$') { "" } else { "(?s:.*)" };
-        let core = pattern.trim_start_matches('^').trim_end_matches('$').replace('/', "\\/");
-        body += &format!(" & /{begin}({core}){end}/");
-    }
-    lark.rule(&text, &body);
-    lark.rule(&format!("{rule}[suffix={}]", literal(&close)), &text);
-    rule.to_owned()
-}
 
 /// A look at text that may still grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@
 use serde_json::{Map, Value, json};
 
 use super::grammar::{Lark, arguments_schema, json_of};
-use super::{CallGrammar, CallReader, CallSink, Dialect, Progress, WrittenGrammar, is_partial};
+use super::{CallGrammar, CallReader, CallSink, Dialect, Progress, is_partial};
 use crate::message::{Tool, arguments};
 
 const OPEN: &str = "<TOOLCALL>";
@@ -34,7 +34,7 @@ pub(super) const DIALECT: Dialect = Dialect {
 };
 
 /// Calls as this file reads them.
-fn write(tools: &[&Tool], calls: CallGrammar<'_>, is_token: &dyn Fn(&str) -> bool) -> Option<WrittenGrammar> {
+fn write(tools: &[&Tool], calls: CallGrammar<'_>, is_token: &dyn Fn(&str) -> bool) -> Option<String> {
     let mut lark = Lark::new(is_token);
     let (open, close) = (lark.tag(OPEN), lark.tag(CLOSE));
     let more = if calls.is_parallel { " (\", \" call)*" } else { "" };
@@ -50,7 +50,7 @@ fn write(tools: &[&Tool], calls: CallGrammar<'_>, is_token: &dyn Fn(&str) -> boo
         });
         lark.rule(name, &json_of(&schema));
     }
-    Some(WrittenGrammar { lark: lark.rules, ending: format!("]{CLOSE}") })
+    Some(lark.rules)
 }
 
 /// Finds the end of a JSON list in text that arrives in pieces.

@@ -27,7 +27,7 @@ use tangelo_core::limits::GRAMMAR_BYTES_MAX;
 use crate::error::{Error, Result};
 use crate::mask::TokenMask;
 use closing::Closing;
-use schema::prepared;
+use schema::{prepared, prepared_lark};
 
 /// Work that a compilation may take, in units of the library; its default is a few milliseconds.
 const COMPILE_FUEL_MAX: u64 = 4_000_000;
@@ -104,7 +104,7 @@ impl Grammars {
             Grammar::JsonObject => TopLevelGrammar::from_json_schema(prepared(&json!({"type": "object"}))?),
             Grammar::JsonSchema(schema) => TopLevelGrammar::from_json_schema(prepared(schema)?),
             Grammar::Regex(expression) => TopLevelGrammar::from_regex(expression),
-            Grammar::Lark(grammar) => TopLevelGrammar::from_lark(grammar.clone()),
+            Grammar::Lark(grammar) => TopLevelGrammar::from_lark(prepared_lark(grammar)?),
         };
         let parser = self.factory.create_parser(compiled);
         let mut parser = parser.map_err(|error| Error::Grammar { reason: one_line(&error) })?;

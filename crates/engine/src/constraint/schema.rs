@@ -33,6 +33,55 @@ pub(super) fn prepared(schema: &Value) -> Result<Value> {
     Ok(Value::Object(map))
 }
 
+/// A grammar in Lark with all JSON schemas in it prepared.
+///
+/// # Errors
+/// As [`prepared`].
+pub(super) fn prepared_lark(grammar: &str) -> Result<String> {
+    const KEYWORD: &str = "%json";
+    let mut new = String::with_capacity(grammar.len());
+    let mut rest = grammar;
+    while let Some(c) = rest.chars().next() {
+        if let Some(behind) = rest.strip_prefix(KEYWORD) {
+            let mut values = serde_json::Deserializer::from_str(behind).into_iter::<Value>();
+            let schema = match values.next() {
+                Some(Ok(schema)) => schema,
+                _ => {
+                    let reason = "`%json` in the grammar is not followed by JSON".to_string();
+                    return Err(Error::Grammar { reason });
+                }
+            };
+            new.push_str(&format!("{KEYWORD} {}", prepared(&schema)?));
+            rest = behind.get(values.byte_offset()..).unwrap_or_default();
+            continue;
+        }
+        // Strings, expressions and comments are passed over, because they are text to be matched or to be read.
+        let len = match c {
+            '"' | '/' if !rest.starts_with("//") => quoted(rest, c),
+            '#' | '/' => rest.find('\n').unwrap_or(rest.len()),
+            _ => c.len_utf8(),
+        };
+        let (passed, behind) = rest.split_at(len);
+        new.push_str(passed);
+        rest = behind;
+    }
+    Ok(new)
+}
+
+/// Bytes of what begins with a quotation mark and goes on to the next one, or to the end.
+fn quoted(text: &str, mark: char) -> usize {
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            _ if c == mark => return at + c.len_utf8(),
+            _ => {}
+        }
+    }
+    text.len()
+}
+
 fn rewritten(map: &Map<String, Value>, depth: usize) -> Result<Map<String, Value>> {
     let refused = |reason: String| Err(Error::Grammar { reason });
     if depth > DEPTH_MAX {
@@ -112,6 +161,19 @@ mod tests {
         ] {
             assert_eq!(ecma(given), rewritten);
         }
+    }
+
+    #[test]
+    fn schemas_in_grammars_are_prepared_where_they_are_schemas() {
+        let grammar =
+            "start: \"%json {\\\"\" /%json \\/{}/ // %json {}\nx: %json {\"pattern\": \"\\\\d}\"} \"é\"";
+        let new = prepared_lark(grammar).expect("it is a grammar");
+        let (before, behind) = new.split_once("x: %json {").expect("the rule is there");
+        assert_eq!(before, "start: \"%json {\\\"\" /%json \\/{}/ // %json {}\n");
+        assert!(behind.contains("\"pattern\":\"[0-9]}\"") && behind.ends_with("} \"é\""), "{behind}");
+        assert!(behind.contains("x-guidance"));
+        assert!(prepared_lark("start: %json nothing").is_err());
+        assert!(prepared_lark("start: %json {\"items\": {\"$id\": \"urn:x\"}}").is_err());
     }
 
     #[test]

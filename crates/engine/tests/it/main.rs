@@ -12,3 +12,4 @@ mod laws;
 mod scheduler;
 mod state_file;
 mod tree;
+mod validator;
