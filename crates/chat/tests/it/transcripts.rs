@@ -346,6 +346,7 @@ fn generated_transcripts_give_the_same_events_at_every_split() {
         let whole = transcript.run(&tools, [output]);
         let context = format!("seed {seed}: {dialect}, {reasoning}, {output:?}");
         check_laws(&whole, &context);
+        check_only_tags_and_calls_are_gone(output, &whole, &context);
         for (place, _) in output.char_indices() {
             let (left, right) = output.split_at(place);
             assert_eq!(transcript.run(&tools, [left, right]), whole, "{context}: cut at byte {place}");
@@ -359,6 +360,34 @@ fn generated_transcripts_give_the_same_events_at_every_split() {
             whole.iter().filter(|event| matches!(event, Event::ToolCallEnd { complete: true, .. })).count();
     }
     assert!(splits > 300_000 && calls > 1500, "{splits} splits, {calls} calls: too few to show anything");
+}
+
+/// Reasoning and content are, to the letter and in order, what was written; between two pieces of them there is nothing but
+/// whitespace, tags of reasoning, and calls if there was one.
+fn check_only_tags_and_calls_are_gone(output: &str, events: &[Event], context: &str) {
+    let (mut rest, mut calls) = (output, 0);
+    let gap_is_good = |gap: &str, calls: usize| {
+        let gap = gap.trim_start().trim_start_matches("<think>").trim_start();
+        let gap = gap.trim_start_matches("</think>").trim();
+        gap.is_empty() || (calls > 0 && (gap.starts_with("<tool_call>") || gap.starts_with("<TOOLCALL>")))
+    };
+    for (index, event) in events.iter().enumerate() {
+        let text = match event {
+            Event::Reasoning(text) | Event::Content(text) => text,
+            Event::ToolCallEnd { .. } => {
+                calls += 1;
+                continue;
+            }
+            _ => continue,
+        };
+        // What was cut short at the end may occur earlier as well.
+        let is_last = index + 1 == events.len();
+        let place = if is_last { rest.rfind(text) } else { rest.find(text) };
+        let place = place.unwrap_or_else(|| panic!("{context}: {text:?} was not written"));
+        assert!(gap_is_good(&rest[..place], calls), "{context}: {:?} before {text:?}", &rest[..place]);
+        (rest, calls) = (&rest[place + text.len()..], 0);
+    }
+    assert!(gap_is_good(rest, calls), "{context}: {rest:?} at the end");
 }
 
 /// Without calls, only whitespace, one `<think>` and one `</think>` may disappear.
