@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tangelo_chat::{Event, StreamParser, ThinkingBudget};
+use tangelo_chat::{Event, Reader, StopStrings, StreamParser, ThinkingBudget};
 use tangelo_core::TokenId;
 use tangelo_engine::{Finish, Generation, Limits, Logprobs, SamplingParams, Sequence, Step};
 
-use super::reader::Reader;
 use super::{Interrupted, Session};
 
 /// How to answer.
@@ -86,7 +85,7 @@ pub fn answer(
     let Plan { params, limits, stops, parser, mut budget } = plan;
     let tokenizer = session.tokenizer();
     let mut generation = Generation::new(sequence, params, limits)?;
-    let mut reader = Reader::new(tokenizer, stops, parser);
+    let mut reader = Reader::new(session.tokenizer.clone(), StopStrings::new(stops), parser);
     let (mut events, mut logprobs) = (Vec::new(), Vec::new());
     if let Some(closing) = budget.as_mut().and_then(ThinkingBudget::before_first) {
         generation.force(closing);
@@ -112,10 +111,10 @@ pub fn answer(
             generation.force(closing);
         }
         logprobs.extend(token.logprobs);
-        let (new, is_over) = reader.push(token.id);
+        let new = reader.push(token.id);
         new.iter().try_for_each(&mut *show)?;
         events.extend(new);
-        if is_over {
+        if reader.stop_string().is_some() {
             break Ending::StopString;
         }
     };

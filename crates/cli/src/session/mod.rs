@@ -4,10 +4,10 @@
 
 mod answer;
 mod args;
-mod reader;
 
 use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -45,7 +45,7 @@ pub struct Session {
     pub suggested: GenerationConfig,
     /// Most tokens of prompt and answer together.
     pub context: usize,
-    tokenizer: Option<Tokenizer>,
+    tokenizer: Option<Arc<Tokenizer>>,
     stop_ids: Vec<TokenId>,
     template: Option<String>,
     chunk: usize,
@@ -72,7 +72,7 @@ impl Session {
         };
         let tokenizer = match checkpoint.tokenizer_source() {
             TokenizerSource::Missing => None,
-            _ => Some(model::tokenizer(&checkpoint)?),
+            _ => Some(Arc::new(model::tokenizer(&checkpoint)?)),
         };
         let session = Session {
             cx,
@@ -90,7 +90,7 @@ impl Session {
 
     /// The tokenizer, if the model has one.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
+        self.tokenizer.as_deref()
     }
 
     /// The tokenizer.
@@ -104,6 +104,11 @@ impl Session {
                  `generate` token ids with --ids"
             )
         })
+    }
+
+    /// The source of the model's own chat template, if it has one.
+    pub fn own_template(&self) -> Option<String> {
+        self.template.clone()
     }
 
     /// The user's chat template, or else the model's.
