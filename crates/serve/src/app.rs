@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use tangelo_chat::event::assistant_message;
-use tangelo_chat::{Event, follow_ups};
+use tangelo_chat::{Event, Origin, follow_ups, origin_of_token};
 use tangelo_core::TokenId;
 use tangelo_engine::scheduler::{Branch, Job, Options, Refused, Work};
 use tangelo_engine::{Folder, Scheduler, StateTree};
@@ -22,6 +22,7 @@ use crate::error::ApiError;
 use crate::guide::{AfterAnswer, AnswerGuide, Shared};
 use crate::metrics::Metrics;
 use crate::model::{ModelFacts, Text};
+use crate::personas::{Installed, Personas};
 use crate::prepare::{Prepared, Prompt, Turn};
 use crate::request::{Input, Request};
 use crate::router::new_id;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub folder: Option<Folder>,
     /// States with names; without a store there are none.
     pub states: Option<Store>,
+    /// Who else may be asked for.
+    pub personas: Personas,
     /// Most tokens of an answer where the request does not say; `None` leaves it to the model's authors, then to the
     /// context.
     pub max_tokens: Option<usize>,
@@ -57,6 +60,7 @@ pub(crate) struct Inner {
     metrics: Arc<Metrics>,
     keys: Keys,
     states: Option<Arc<Store>>,
+    personas: Personas,
     scheduler: Options,
     /// One permit per prompt that may be rendered and tokenised at once.
     preparing: Semaphore,
@@ -84,7 +88,7 @@ impl App {
         facts: ModelFacts,
         settings: Settings,
     ) -> std::io::Result<App> {
-        let Settings { keys, scheduler: options, folder, states, max_tokens } = settings;
+        let Settings { keys, scheduler: options, folder, states, personas, max_tokens } = settings;
         let tree = StateTree::new(options.state_bytes);
         let tree = match folder {
             Some(folder) => tree.with_folder(folder),
@@ -102,6 +106,7 @@ impl App {
             metrics,
             keys,
             states: states.map(Arc::new),
+            personas,
             scheduler: options,
             preparing: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
             is_closing: AtomicBool::new(false),
@@ -114,11 +119,11 @@ impl App {
     /// The request is wrong, too many wait already, or the server is shutting down.
     pub async fn ask(&self, caller: &Caller, request: Request) -> Result<AnswerStream, ApiError> {
         let asked = Instant::now();
-        let facts = Facts {
-            id: new_id(),
-            created_unix_s: now_unix_s(),
-            model: self.model_for(request.model.as_deref())?.name.clone(),
+        let model = match self.persona_of(&request)? {
+            Some(persona) => self.name_of(persona.name()),
+            None => self.0.facts.name.clone(),
         };
+        let facts = Facts { id: new_id(), created_unix_s: now_unix_s(), model };
         self.check_queue()?;
         let request = self.resolve(caller, request).await?;
         let (app, id) = (self.clone(), facts.id.clone());
@@ -181,8 +186,14 @@ impl App {
         })
     }
 
+    /// A request that stands for itself: with what its state and its persona begin with.
+    async fn resolve(&self, caller: &Caller, request: Request) -> Result<Request, ApiError> {
+        let request = self.after_state(caller, request).await?;
+        self.in_character(caller.owner, request).await
+    }
+
     /// Puts the tokens or the messages of a named state before those of a request that begins with one.
-    async fn resolve(&self, caller: &Caller, mut request: Request) -> Result<Request, ApiError> {
+    async fn after_state(&self, caller: &Caller, mut request: Request) -> Result<Request, ApiError> {
         let Some(name) = request.state.take() else { return Ok(request) };
         let entry = self.begin_from(caller.owner, &name).await?;
         let mut tokens = entry.tokens;
@@ -237,6 +248,18 @@ impl App {
         Ok(self.prompt(caller, request, true).await?.ids)
     }
 
+    /// Which part of a conversation a token of its prompt comes from; `None` behind its end.
+    pub(crate) async fn origin(&self, turn: Turn, token: usize) -> Result<Option<Origin>, ApiError> {
+        let app = self.clone();
+        let find = move || {
+            let text = &app.0.text;
+            let renderer = text.require_renderer()?;
+            let Turn { conversation, options } = &turn;
+            Ok(origin_of_token(renderer, &text.tokenizer, conversation, options, token)?)
+        };
+        blocking(find).await?
+    }
+
     /// Number of tokens that a request would begin with.
     ///
     /// # Errors
@@ -265,27 +288,48 @@ impl App {
         &self.0.facts
     }
 
-    /// All names that a request may use as its model.
+    /// All names that a request may use as its model: the model's own, and those of the model as a persona.
     pub fn model_names(&self) -> Vec<String> {
-        vec![self.0.facts.name.clone()]
+        let personas = self.0.personas.names().map(|name| self.name_of(name));
+        std::iter::once(self.0.facts.name.clone()).chain(personas).collect()
     }
 
-    /// The model of this name; without one, the model there is.
+    /// The name of the model as a persona.
+    fn name_of(&self, persona: &str) -> String {
+        format!("{}:{persona}", self.0.facts.name)
+    }
+
+    /// The model of this name, or as the persona of this name; without one, the model there is.
     ///
     /// # Errors
     /// There is none of this name.
     pub fn model_for(&self, name: Option<&str>) -> Result<&ModelFacts, ApiError> {
-        let facts = &self.0.facts;
-        match name {
-            // Ollama's clients add a tag to a name without one.
-            Some(name) if name.strip_suffix(":latest").unwrap_or(name) != facts.name => {
-                let names = self.model_names().join(", ");
-                let mut error = ApiError::not_found(format!("there is no model {name:?} here, but {names}"));
-                error.param = Some("model".to_owned());
-                Err(error)
-            }
-            _ => Ok(facts),
+        self.find_model(name).map(|_| &self.0.facts)
+    }
+
+    /// The persona that a model's name stands for, if it does.
+    ///
+    /// # Errors
+    /// There is no model of this name.
+    pub(crate) fn find_model(&self, name: Option<&str>) -> Result<Option<&Installed>, ApiError> {
+        let Some(name) = name else { return Ok(None) };
+        // Ollama's clients add a tag to a name without one.
+        let name = name.strip_suffix(":latest").unwrap_or(name);
+        let own = self.0.facts.name.as_str();
+        if name == own {
+            return Ok(None);
         }
+        let persona = name.strip_prefix(own).and_then(|rest| rest.strip_prefix(':')).unwrap_or(name);
+        self.0.personas.get(persona).map(Some).ok_or_else(|| {
+            let names = self.model_names().join(", ");
+            let mut error = ApiError::not_found(format!("there is no model {name:?} here, but {names}"));
+            error.param = Some("model".to_owned());
+            error
+        })
+    }
+
+    pub(crate) fn personas(&self) -> &Personas {
+        &self.0.personas
     }
 
     /// Takes no new work from now on.

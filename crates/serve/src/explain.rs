@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tangelo_chat::Conversation;
+use tangelo_chat::Origin;
 use tangelo_core::TokenId;
 use tangelo_engine::Explanation;
 use tangelo_formats::tokenizer::Tokenizer;
@@ -14,7 +14,7 @@ use tangelo_formats::tokenizer::Tokenizer;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::request::Input;
+use crate::prepare::Prompt;
 use crate::states;
 use crate::wire::extract::Body;
 use crate::wire::fields::Fields;
@@ -29,23 +29,18 @@ pub fn routes() -> Router<App> {
 
 async fn explain(State(app): State<App>, caller: Caller, Body(body): Body) -> Result<Json<Value>, ApiError> {
     let request = states::prompt_of(&Fields::of_body(&body))?;
-    let conversation = match &request.input {
-        Input::Chat(conversation) => Some(conversation.clone()),
-        Input::Text(_) | Input::Tokens(_) => None,
-    };
-    let tokens = app.prompt_tokens(&caller, request).await?;
+    let Prompt { ids: tokens, turn, .. } = app.prompt(&caller, request, true).await?;
     let looked_for = tokens.clone();
     let found =
         app.worker().call(move |scheduler| scheduler.tree().explain(caller.owner, &looked_for)).await?;
-    Ok(Json(report(app.tokenizer(), &tokens, conversation.as_ref(), found)))
+    let origin = match turn {
+        Some(turn) => app.origin(turn, found.matched).await?,
+        None => None,
+    };
+    Ok(Json(report(app.tokenizer(), &tokens, origin, found)))
 }
 
-fn report(
-    tokenizer: &Tokenizer,
-    tokens: &[TokenId],
-    conversation: Option<&Conversation>,
-    found: Explanation,
-) -> Value {
+fn report(tokenizer: &Tokenizer, tokens: &[TokenId], origin: Option<Origin>, found: Explanation) -> Value {
     let Explanation { restored, matched, next_stored, is_on_disk } = found;
     let difference = (matched < tokens.len()).then(|| {
         let before = tokens.get(matched.saturating_sub(TOKENS_SHOWN)..matched).unwrap_or_default();
@@ -56,7 +51,7 @@ fn report(
             "before": tokenizer.decode(before, false),
             "prompt": tokenizer.decode(shown, false),
             "stored": next_stored.map(|token| tokenizer.decode(&[token], false)),
-            "field": conversation.and_then(|conversation| field_at(conversation, tokenizer, tokens, matched)),
+            "field": origin.map(|origin| origin.to_string()),
         })
     });
     json!({
@@ -86,32 +81,6 @@ fn reason(len: usize, found: Explanation) -> String {
         Some(_) => format!("what is kept goes on differently after {matched} tokens{replayed}"),
         None => format!("the prompt goes on where what is kept ends, after {matched} tokens{replayed}"),
     }
-}
-
-/// The message or tool that a token of a rendered prompt comes from, as a path into the request: the one whose text is
-/// found, in order, where the token's is. `None` for what the template wrote itself.
-fn field_at(
-    conversation: &Conversation,
-    tokenizer: &Tokenizer,
-    tokens: &[TokenId],
-    index: usize,
-) -> Option<String> {
-    let place = tokenizer.decode(tokens.get(..index)?, false).len();
-    let prompt = tokenizer.decode(tokens, false);
-    let mut from = 0;
-    for (number, message) in conversation.messages.iter().enumerate() {
-        let parts = [("reasoning_content", &message.reasoning_content), ("content", &message.content)];
-        for (name, text) in parts {
-            let Some(text) = text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else { continue };
-            let Some(start) = prompt.get(from..).and_then(|rest| rest.find(text)) else { continue };
-            let start = from.saturating_add(start);
-            from = start.saturating_add(text.len());
-            if (start..from).contains(&place) {
-                return Some(format!("messages[{number}].{name}"));
-            }
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
-use tangelo_chat::{Event, StopStrings, StreamParser, ThinkingBudget};
+use tangelo_chat::{Event, Reader, StopStrings, StreamParser, ThinkingBudget};
 use tangelo_core::TokenId;
 use tangelo_engine::{
     Constraint, Ended, Error as EngineError, Finish, Flow, Guide, Logprobs, Report, Token, TokenMask,
 };
 use tangelo_formats::tokenizer::Tokenizer;
-use tangelo_formats::tokenizer::stream::Utf8Stream;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::answer::{ChoiceUsage, Ending, Piece, Started, TokenAlternative, TokenLogprob};
@@ -61,13 +60,16 @@ pub struct Reading {
 pub struct AnswerGuide {
     choice: usize,
     shared: Arc<Shared>,
-    reading: Reading,
-    utf8: Utf8Stream,
+    tokenizer: Arc<Tokenizer>,
+    reader: Reader,
+    budget: Option<ThinkingBudget>,
+    constraint: Option<Constraint>,
+    max_tokens: usize,
+    after: Option<AfterAnswer>,
     /// Said so far, for `after`.
     events: Vec<Event>,
     /// Not sent yet.
     tokens: Vec<TokenLogprob>,
-    usage: ChoiceUsage,
     calls: usize,
     last_token: Option<Instant>,
     /// Why the answer cannot go on.
@@ -77,22 +79,22 @@ pub struct AnswerGuide {
 impl AnswerGuide {
     /// The guide of answer number `choice`.
     pub fn new(choice: usize, shared: Arc<Shared>, reading: Reading) -> AnswerGuide {
+        let Reading { tokenizer, stops, parser, budget, constraint, max_tokens, after } = reading;
         AnswerGuide {
             choice,
             shared,
-            reading,
-            utf8: Utf8Stream::new(),
+            reader: Reader::new(Some(tokenizer.clone()), stops, parser),
+            tokenizer,
+            budget,
+            constraint,
+            max_tokens,
+            after,
             events: Vec::new(),
             tokens: Vec::new(),
-            usage: ChoiceUsage::default(),
             calls: 0,
             last_token: None,
             failure: None,
         }
-    }
-
-    fn is_reasoning(&self) -> bool {
-        self.reading.parser.as_ref().is_some_and(StreamParser::is_reasoning)
     }
 
     fn send(&mut self, events: Vec<Event>) {
@@ -100,7 +102,7 @@ impl AnswerGuide {
             if matches!(event, Event::ToolCallEnd { complete: true, .. }) {
                 self.calls += 1;
             }
-            if self.reading.after.is_some() {
+            if self.after.is_some() {
                 self.events.push(event.clone());
             }
             let tokens = std::mem::take(&mut self.tokens);
@@ -113,12 +115,9 @@ impl AnswerGuide {
         let _ = self.shared.pieces.send(piece);
     }
 
-    fn parse(&mut self, text: &str) -> Vec<Event> {
-        match &mut self.reading.parser {
-            Some(parser) => parser.push(text),
-            None if text.is_empty() => Vec::new(),
-            None => vec![Event::Content(text.to_owned())],
-        }
+    fn usage(&self) -> ChoiceUsage {
+        let (answer_tokens, reasoning_tokens) = (self.reader.tokens(), self.reader.reasoning_tokens());
+        ChoiceUsage { answer_tokens, reasoning_tokens }
     }
 
     fn note_time(&mut self) {
@@ -132,7 +131,7 @@ impl AnswerGuide {
 
     fn note_logprobs(&mut self, token: &Token) {
         let Some(Logprobs { chosen, top }) = &token.logprobs else { return };
-        let bytes = |id: TokenId| self.reading.tokenizer.token_bytes(id).unwrap_or_default().to_vec();
+        let bytes = |id: TokenId| self.tokenizer.token_bytes(id).unwrap_or_default().to_vec();
         let top =
             top.iter().map(|&(id, logprob)| TokenAlternative { id, bytes: bytes(id), logprob }).collect();
         self.tokens.push(TokenLogprob { id: token.id, bytes: bytes(token.id), logprob: *chosen, top });
@@ -140,7 +139,7 @@ impl AnswerGuide {
 
     /// Tells the grammar about a token of the content.
     fn constrain(&mut self, token: &Token) -> Result<bool, EngineError> {
-        let Some(constraint) = self.reading.constraint.as_mut().filter(|_| !token.is_forced) else {
+        let Some(constraint) = self.constraint.as_mut().filter(|_| !token.is_forced) else {
             return Ok(false);
         };
         constraint.accept(token.id)?;
@@ -148,20 +147,16 @@ impl AnswerGuide {
     }
 
     fn finish(&mut self, ending: Ending) {
-        let rest = self.utf8.finish();
-        let (mut text, _) = self.reading.stops.push(&rest);
-        text += &self.reading.stops.finish();
-        let mut events = self.parse(&text);
-        events.extend(self.reading.parser.as_mut().map(StreamParser::finish).unwrap_or_default());
+        let events = self.reader.finish();
         self.send(events);
         let ending = match ending {
             Ending::Stop if self.calls > 0 => Ending::ToolCalls,
             other => other,
         };
         let is_complete = !matches!(ending, Ending::Cancelled | Ending::ContextFull);
-        let (tokens, usage) = (std::mem::take(&mut self.tokens), self.usage);
+        let (tokens, usage) = (std::mem::take(&mut self.tokens), self.usage());
         self.tell(Piece::Finished { choice: self.choice, ending, usage, tokens });
-        let after = self.reading.after.take().filter(|_| is_complete);
+        let after = self.after.take().filter(|_| is_complete);
         if let Some(after) = after {
             after(std::mem::take(&mut self.events));
         }
@@ -179,16 +174,16 @@ impl Guide for AnswerGuide {
             let &Report { prompt_tokens, cached_tokens, matched_tokens, .. } = report;
             self.tell(Piece::Started(Started { prompt_tokens, cached_tokens, matched_tokens }));
         }
-        let closing = self.reading.budget.as_mut().and_then(ThinkingBudget::before_first);
+        let closing = self.budget.as_mut().and_then(ThinkingBudget::before_first);
         closing.map(<[TokenId]>::to_vec).unwrap_or_default()
     }
 
     fn allowed(&mut self) -> Result<Option<&TokenMask>, EngineError> {
-        if self.is_reasoning() {
+        if self.reader.is_reasoning() {
             return Ok(None);
         }
-        let left = self.reading.max_tokens.saturating_sub(self.usage.answer_tokens);
-        let Some(constraint) = &mut self.reading.constraint else { return Ok(None) };
+        let left = self.max_tokens.saturating_sub(self.reader.tokens());
+        let Some(constraint) = &mut self.constraint else { return Ok(None) };
         constraint.close_within(left)?;
         constraint.allowed().map(Some)
     }
@@ -196,12 +191,9 @@ impl Guide for AnswerGuide {
     fn token(&mut self, token: &Token) -> Flow {
         self.note_time();
         self.note_logprobs(token);
-        let was_reasoning = self.is_reasoning();
-        self.usage.answer_tokens += 1;
-        self.usage.reasoning_tokens += usize::from(was_reasoning);
-        let tokenizer = self.reading.tokenizer.clone();
-        let bytes = tokenizer.token_bytes(token.id).unwrap_or_default();
-        let closing = match &mut self.reading.budget {
+        let was_reasoning = self.reader.is_reasoning();
+        let bytes = self.tokenizer.token_bytes(token.id).unwrap_or_default();
+        let closing = match &mut self.budget {
             Some(budget) if !token.is_forced => budget.observe(bytes).map(<[TokenId]>::to_vec),
             _ => None,
         };
@@ -209,10 +201,9 @@ impl Guide for AnswerGuide {
             true => Ok(false),
             false => self.constrain(token),
         };
-        let piece = self.utf8.push(bytes);
-        let (text, is_over) = self.reading.stops.push(&piece);
-        let events = self.parse(&text);
+        let events = self.reader.push(token.id);
         self.send(events);
+        let is_over = self.reader.stop_string().is_some();
         match (is_complete, closing) {
             (Err(error), _) => {
                 self.failure = Some(error);
@@ -227,8 +218,8 @@ impl Guide for AnswerGuide {
     fn ended(&mut self, ended: Ended) {
         let metrics = self.shared.metrics.clone();
         metrics.duration.observe(self.shared.asked.elapsed());
-        metrics.reasoning_tokens.fetch_add(self.usage.reasoning_tokens as u64, Relaxed);
-        let stop_string = self.reading.stops.found().map(str::to_owned);
+        metrics.reasoning_tokens.fetch_add(self.reader.reasoning_tokens() as u64, Relaxed);
+        let stop_string = self.reader.stop_string().map(str::to_owned);
         let ended = match self.failure.take() {
             Some(error) => Ended::Failed(error),
             None => ended,
