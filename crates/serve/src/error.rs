@@ -105,7 +105,14 @@ impl From<Refused> for ApiError {
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> ApiError {
-        let message = error.to_string();
+        let message = match &error {
+            // Where the server keeps its files is nobody's business.
+            EngineError::StateFile { problem, .. } => problem.to_string(),
+            EngineError::Io { action, cause, .. } => {
+                format!("a file of the server cannot be {action}: {cause}")
+            }
+            other => other.to_string(),
+        };
         match error {
             EngineError::PromptTooLong { .. }
             | EngineError::ContextTooLong { .. }

@@ -27,6 +27,7 @@ mod guide;
 pub mod metrics;
 pub mod model;
 mod page;
+pub mod personas;
 mod prepare;
 pub mod request;
 pub mod router;
@@ -37,7 +38,8 @@ mod worker;
 
 pub use app::{App, Settings};
 pub use auth::Keys;
-pub use model::{ModelFacts, Text};
+pub use model::{ModelFacts, Text, template_identity};
+pub use personas::Personas;
 pub use router::{Options, router};
 pub use server::{ServerError, bind, run, serve};
 pub use states::Store;

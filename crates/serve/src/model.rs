@@ -107,11 +107,15 @@ impl Text {
         })
     }
 
-    /// Tells chat templates apart.
+    /// See [`template_identity`]; `None` without a template.
     pub fn template_identity(&self) -> Option<String> {
-        let source = self.renderer.as_ref()?.template().source();
-        Some(Sha256::digest(source).iter().map(|byte| format!("{byte:02x}")).collect())
+        self.renderer.as_ref().map(|renderer| template_identity(renderer.template().source()))
     }
+}
+
+/// Tells chat templates apart: 64 hexadecimal digits that follow from the source.
+pub fn template_identity(source: &str) -> String {
+    Sha256::digest(source).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl ModelFacts {

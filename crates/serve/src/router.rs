@@ -13,7 +13,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::{admin, explain, page, states, wire};
+use crate::{admin, explain, page, personas, states, wire};
 
 /// Names the request in logs on both sides.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -41,6 +41,7 @@ pub fn router(app: App, options: &Options) -> Router {
     let routes = wire::routes()
         .merge(states::routes())
         .merge(explain::routes())
+        .merge(personas::routes())
         .merge(admin::routes())
         .merge(page::routes())
         .fallback(unknown_path)

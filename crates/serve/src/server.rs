@@ -44,6 +44,14 @@ pub enum ServerError {
         /// Why.
         cause: io::Error,
     },
+    /// A persona that cannot be asked for.
+    #[error("the persona {name} {problem}")]
+    Persona {
+        /// Its name.
+        name: String,
+        /// What is wrong with it, and the remedy.
+        problem: String,
+    },
     /// Threads, signals or connections cannot be had from the system.
     #[error("the server cannot go on: {0}")]
     System(#[from] io::Error),

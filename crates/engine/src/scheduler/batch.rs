@@ -48,7 +48,6 @@ impl Scheduler {
         }
         let mut batch: Vec<Advance<'_>> =
             self.answering.iter_mut().filter_map(|a| a.generation.advance()).collect();
-        self.stats.answer_tokens += batch.len() as u64;
         let (mut left, mut waiting) = (left, readings.len());
         for reading in readings {
             let len = reading.next_len(period, left.div_ceil(waiting));
@@ -139,8 +138,11 @@ impl Scheduler {
             if answering.generation.pending().is_some() {
                 continue; // It had to make room, and its last token comes in the next forward.
             }
+            let before = answering.generation.answer().len();
             // The token first: copying a state can take longer than choosing.
-            if let Some(ended) = answering.choose() {
+            let ended = answering.choose();
+            self.stats.answer_tokens += (answering.generation.answer().len() - before) as u64;
+            if let Some(ended) = ended {
                 over.push((at, ended));
                 continue;
             }

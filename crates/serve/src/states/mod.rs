@@ -47,7 +47,10 @@ impl From<StoreError> for ApiError {
             StoreError::Taken { .. } | StoreError::TooMany | StoreError::NoRoom { .. } => {
                 ApiError::with_status(StatusCode::CONFLICT, message)
             }
-            StoreError::Io { .. } => ApiError::internal(message),
+            // Where the server keeps its files is nobody's business.
+            StoreError::Io { action, cause, .. } => {
+                ApiError::internal(format!("a file of the server cannot be {action}: {cause}"))
+            }
         }
     }
 }
@@ -74,7 +77,7 @@ impl App {
     }
 
     /// What a state of the prompt of a request is made of. A conversation is left where any message can follow.
-    async fn origin(&self, caller: &Caller, request: Request) -> Result<Origin, ApiError> {
+    async fn ingredients(&self, caller: &Caller, request: Request) -> Result<Origin, ApiError> {
         let prompt = self.prompt(caller, request, false).await?;
         let conversation = prompt.turn.map(|turn| turn.conversation);
         let template = conversation.as_ref().and_then(|_| self.text().template_identity());
@@ -88,23 +91,31 @@ impl App {
     pub async fn begin_from(&self, owner: Owner, name: &str) -> Result<Entry, ApiError> {
         let wanted = name.to_owned();
         let entry = self.with_store(move |store| store.get(owner, &wanted)).await?;
-        let tokens = entry.tokens.clone();
-        if self.worker().call(move |scheduler| scheduler.tree().has(owner, &tokens)).await? {
-            return Ok(entry);
-        }
         let path = self.require_states()?.file(owner, &entry);
-        let restored = self.restore(path.as_path()).await.map_err(|error| {
-            let message = format!("the state {name:?} cannot be used: {}", error.message);
-            ApiError::with_status(StatusCode::CONFLICT, message)
-        })?;
-        if restored.sequence.tokens() != entry.tokens {
-            let message =
-                format!("the file of the state {name:?} holds other tokens than its entry: delete it");
-            return Err(ApiError::with_status(StatusCode::CONFLICT, message));
+        match self.bring(owner, &path, &entry.tokens).await {
+            Err(error) if error.status == StatusCode::BAD_REQUEST => {
+                let message = format!("the state {name:?} cannot be used: {}", error.message);
+                Err(ApiError::with_status(StatusCode::CONFLICT, message))
+            }
+            brought => brought.map(|()| entry),
+        }
+    }
+
+    /// Makes sure that the tree has the state of these tokens, which a file holds.
+    ///
+    /// # Errors
+    /// The file is not what it should be, or of other tokens.
+    pub(crate) async fn bring(&self, owner: Owner, path: &Path, tokens: &[TokenId]) -> Result<(), ApiError> {
+        let wanted = tokens.to_vec();
+        if self.worker().call(move |scheduler| scheduler.tree().has(owner, &wanted)).await? {
+            return Ok(());
+        }
+        let restored = self.restore(path).await?;
+        if restored.sequence.tokens() != tokens {
+            return Err(ApiError::invalid(None, "its file holds other tokens than it should: make it again"));
         }
         let kept = restored.sequence.into_kept();
-        self.worker().call(move |scheduler| scheduler.tree().insert(owner, kept, Reason::Cut)).await?;
-        Ok(entry)
+        self.worker().call(move |scheduler| scheduler.tree().insert(owner, kept, Reason::Cut)).await
     }
 
     /// Reads a state file and checks all of it.

@@ -32,7 +32,7 @@ pub fn routes() -> Router<App> {
 async fn create(State(app): State<App>, caller: Caller, Body(body): Body) -> Result<Json<Value>, ApiError> {
     let fields = Fields::of_body(&body);
     let name = new_name(&fields)?;
-    let origin = app.origin(&caller, prompt_of(&fields)?).await?;
+    let origin = app.ingredients(&caller, prompt_of(&fields)?).await?;
     Ok(Json(object(&app.keep_as(caller.owner, &name, origin).await?)))
 }
 
