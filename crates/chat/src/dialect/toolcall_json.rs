@@ -12,9 +12,9 @@
 //! Turns begin with `<SPECIAL_10>System` or `<SPECIAL_11>User` and have no end marker of their own. Source: the model
 //! card and chat template of NVIDIA-Nemotron-Nano-9B-v2.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::grammar::{Lark, arguments_schema, json_of};
+use super::grammar::{Lark, arguments_schema, json_of, literal};
 use super::{CallGrammar, CallReader, CallSink, Dialect, Progress, is_partial};
 use crate::message::{Tool, arguments};
 
@@ -42,13 +42,10 @@ fn write(tools: &[&Tool], calls: CallGrammar<'_>, is_token: &dyn Fn(&str) -> boo
     let names: Vec<String> = (0..tools.len()).map(|at| format!("call_{at}")).collect();
     lark.rule("call", &names.join(" | "));
     for (tool, name) in tools.iter().zip(&names) {
-        let schema = json!({
-            "type": "object",
-            "properties": {"name": {"const": tool.name()}, "arguments": arguments_schema(tool)},
-            "required": ["name", "arguments"],
-            "additionalProperties": false,
-        });
-        lark.rule(name, &json_of(&schema));
+        // The schema stays a document of its own, so that references in it lead where they did.
+        let begin = format!("{{\"name\": {}, \"arguments\": ", Value::from(tool.name()));
+        let arguments = json_of(&arguments_schema(tool));
+        lark.rule(name, &format!("{} {arguments} {}", literal(&begin), literal("}")));
     }
     Some(lark.rules)
 }
