@@ -277,6 +277,38 @@ def what_a_model_writes_is_text(chat):
 
 
 @check
+def a_persona_is_picked_greets_and_is_sent(chat):
+    chat.new()
+    # Two personas are put into the mouth of a server that may have none, and are taken out of what it is sent.
+    chat.js("""{
+        const original = fetch;
+        globalThis.sent = [];
+        globalThis.fetch = (path, options) => {
+          const json = (value) => Promise.resolve(new Response(JSON.stringify(value)));
+          const models = [{ id: 'tiny', context_length: 64 }, { id: 'cook' }];
+          const cook = { name: 'cook', description: 'Knows kitchens', greeting: 'What is in your fridge?' };
+          if (path === '/v1/models') return json({ data: models });
+          if (path === '/v1/personas') return json({ data: [cook, { name: 'pirate' }] });
+          if (!options?.body) return original(path, options);
+          const { persona, ...body } = JSON.parse(options.body);
+          sent.push(persona ?? null);
+          return original(path, { ...options, body: JSON.stringify(body) });
+        };
+        // The page asks again what the server has when the key changes.
+        document.getElementById('key').dispatchEvent(new Event('change'));
+    }""")
+    chat.wait("!document.getElementById('persona').hidden")
+    pick = "{ const list = document.getElementById('persona'); list.value = '%s'; list.dispatchEvent(new Event('change')); }"
+    chat.js(pick % "cook")
+    assert chat.text("#greeting") == "What is in your fridge?", chat.text("#greeting")
+    chat.js("document.querySelector('#settings [name=maxTokens]').value = 8")
+    chat.send("Eggs")
+    chat.js(pick % "")
+    chat.send("Thanks")
+    assert chat.js("sent") == ["cook", None], chat.js("sent")
+
+
+@check
 def chats_are_kept_and_listed(chat):
     chat.new(maxTokens="8")
     chat.send("Chat one")
