@@ -35,13 +35,21 @@ impl Servers {
     }
 
     /// As [`crate::Servers::tools`].
-    pub fn tools(&self) -> &[McpTool] {
-        self.servers.as_ref().map_or(&[], crate::Servers::tools)
+    pub fn tools(&self) -> Vec<McpTool> {
+        self.servers.as_ref().map_or_else(Vec::new, |servers| servers.tools().to_vec())
     }
 
     /// As [`crate::Servers::tool`].
-    pub fn tool(&self, name: &str) -> Option<&McpTool> {
+    pub fn tool(&self, name: &str) -> Option<McpTool> {
         self.servers.as_ref()?.tool(name)
+    }
+
+    /// As [`crate::Servers::refresh`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn refresh(&self) -> Result<bool> {
+        self.servers.as_ref().map_or(Ok(false), |servers| self.runtime.block_on(servers.refresh()))
     }
 
     /// As [`crate::Servers::call`], unless `interrupted` becomes true before the tool has answered.

@@ -15,7 +15,7 @@ use crate::servers::Servers;
 /// whoever sent the other tools has to answer those calls, and would not know which of them have been made already.
 /// That a call fails is a result, which the model is told. If the future is dropped, all calls are cancelled.
 pub async fn answer_calls(servers: &Servers, allowed: &Allowed, message: &Message) -> Option<Vec<Message>> {
-    let is_ours = |call: &ToolCall| servers.tool(&call.name).is_some_and(|tool| allowed.allows(tool));
+    let is_ours = |call: &ToolCall| servers.tool(&call.name).is_some_and(|tool| allowed.allows(&tool));
     if message.tool_calls.is_empty() || !message.tool_calls.iter().all(is_ours) {
         return None;
     }

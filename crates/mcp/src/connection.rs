@@ -1,14 +1,16 @@
 //! One connection to one server: how it begins, and what is asked over it.
 
+use std::io;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rmcp::model::{CallToolRequestParams, CallToolResult, ClientConfig, Implementation, JsonObject, Tool};
 use rmcp::model::{ClientCapabilities, PaginatedRequestParams};
-use rmcp::service::{ClientInitializeError, RunningService, ServiceError};
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
-use rmcp::{RoleClient, serve_client};
+use rmcp::service::{ClientInitializeError, NotificationContext, RunningService, ServiceError};
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
+use rmcp::transport::{DynamicTransportError, StreamableHttpClientTransport, TokioChildProcess};
+use rmcp::{ClientHandler, RoleClient, serve_client};
 use tangelo_core::limits::MCP_TOOLS_MAX;
 use tokio::process::Command;
 
@@ -42,23 +44,35 @@ const INHERITED: [&str; 20] = [
 ];
 /// Time that a server has to end by itself when it is no longer needed, before it is killed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is said of a server that went away instead of answering.
+const ENDED: &str = "it ended, or closed the connection, before it answered";
 /// Most redirections of one request.
 const REDIRECTS_MAX: usize = 5;
 
 /// A server that has been greeted.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    service: RunningService<RoleClient, ClientConfig>,
+    service: RunningService<RoleClient, Listener>,
     /// Standard error of a program.
     tail: Option<Tail>,
 }
 
-/// Who we are. Questions of servers (samples of a model, input of the user) are declined, which is what `rmcp` does where
-/// a client has no more to say than this. That a server's tools have changed is not heard either: other tools make
-/// another prompt, and the states of the conversation so far would be of no use for it.
-fn introduction() -> ClientConfig {
-    let program = Implementation::new("tangelo", env!("CARGO_PKG_VERSION"));
-    ClientConfig::new(ClientCapabilities::default(), program)
+/// What a server may tell without being asked. Questions of servers (samples of a model, input of the user) are
+/// declined, which is what `rmcp` does where nothing is written.
+#[derive(Debug, Default)]
+struct Listener {
+    tools_changed: AtomicBool,
+}
+
+impl ClientHandler for Listener {
+    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
+        self.tools_changed.store(true, Ordering::Release);
+    }
+
+    fn get_info(&self) -> ClientConfig {
+        let program = Implementation::new("tangelo", env!("CARGO_PKG_VERSION"));
+        ClientConfig::new(ClientCapabilities::default(), program)
+    }
 }
 
 impl Connection {
@@ -70,11 +84,14 @@ impl Connection {
         let (greeting, tail) = match &config.transport {
             Transport::Stdio { .. } => {
                 let (process, tail) = spawn(config).map_err(|problem| failed(config, problem, ""))?;
-                (tokio::time::timeout(config.timeout, serve_client(introduction(), process)).await, tail)
+                (tokio::time::timeout(config.timeout, serve_client(Listener::default(), process)).await, tail)
             }
             Transport::Http { url, headers } => {
                 let transport = http(url, headers).map_err(|problem| failed(config, problem, ""))?;
-                (tokio::time::timeout(config.timeout, serve_client(introduction(), transport)).await, None)
+                (
+                    tokio::time::timeout(config.timeout, serve_client(Listener::default(), transport)).await,
+                    None,
+                )
             }
         };
         let problem = match greeting {
@@ -94,6 +111,7 @@ impl Connection {
     /// # Errors
     /// If the server fails, or there are too many.
     pub(crate) async fn list_tools(&self, config: &ServerConfig) -> Result<Vec<Tool>> {
+        self.service.service().tools_changed.store(false, Ordering::Release);
         let offers_tools = self.service.peer_info().is_some_and(|info| info.capabilities.tools.is_some());
         if !offers_tools {
             return Ok(Vec::new());
@@ -136,9 +154,23 @@ impl Connection {
         self.service.call_tool(params).await
     }
 
+    /// Whether the server has said that its tools are others now.
+    pub(crate) fn tools_changed(&self) -> bool {
+        self.service.service().tools_changed.load(Ordering::Acquire)
+    }
+
     /// Whether nobody is at the other end any more.
     pub(crate) fn is_dead(&self) -> bool {
         self.service.is_transport_closed() || self.service.is_closed()
+    }
+
+    /// Whether a call failed because there is nobody at the other end any more.
+    pub(crate) fn has_died(&self, error: &ServiceError) -> bool {
+        match error {
+            ServiceError::TransportClosed => true,
+            ServiceError::TransportSend(error) => is_hangup(error) || self.is_dead(),
+            _ => false,
+        }
     }
 
     /// The last words of a program; empty for others.
@@ -216,13 +248,17 @@ fn failed(config: &ServerConfig, problem: String, words: &str) -> Error {
 
 fn greeting_problem(error: &ClientInitializeError) -> String {
     match error {
-        ClientInitializeError::ConnectionClosed(_) => {
-            "it ended, or closed the connection, before it answered".into()
-        }
+        ClientInitializeError::ConnectionClosed(_) => ENDED.into(),
+        ClientInitializeError::TransportError { error, .. } if is_hangup(error) => ENDED.into(),
         ClientInitializeError::TransportError { error, .. } => chain(error.error.as_ref()),
         ClientInitializeError::JsonRpcError(error) => error.message.to_string(),
         other => other.to_string(),
     }
+}
+
+/// Whether a program has closed its input, which happens when it ends.
+fn is_hangup(error: &DynamicTransportError) -> bool {
+    error.error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// What went wrong, without the words of a library.
@@ -230,7 +266,7 @@ pub(crate) fn service_problem(error: &ServiceError) -> String {
     match error {
         ServiceError::McpError(error) => error.message.to_string(),
         ServiceError::TransportSend(error) => chain(error.error.as_ref()),
-        ServiceError::TransportClosed => "it has ended, or closed the connection".into(),
+        ServiceError::TransportClosed => ENDED.into(),
         ServiceError::UnexpectedResponse => "its answer is not one to this request".into(),
         other => other.to_string(),
     }
@@ -238,6 +274,11 @@ pub(crate) fn service_problem(error: &ServiceError) -> String {
 
 /// An error with its causes. Addresses are left out: they may hold a key, and the name of the server says enough.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    // This one shows the error of the HTTP client, but not that error's causes.
+    let error = match error.downcast_ref() {
+        Some(StreamableHttpError::<reqwest::Error>::Client(inner)) => inner,
+        _ => error,
+    };
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut texts: Vec<String> = Vec::new();
     for text in causes.map(|error| without_address(&error.to_string())) {

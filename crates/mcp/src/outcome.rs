@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn structured_content_stands_in_for_missing_text() {
-        assert_eq!(outcome(json!({"structuredContent": {"c": 21.50}})).text, "{\"c\":21.50}");
+        assert_eq!(outcome(json!({"structuredContent": {"c": 21.5}})).text, "{\"c\":21.5}");
         let both = json!({"content": [{"type": "text", "text": "21.5"}], "structuredContent": {"c": 21.5}});
         assert_eq!(outcome(both).text, "21.5");
         assert_eq!(outcome(json!({"content": []})).text, "(nothing was returned)");

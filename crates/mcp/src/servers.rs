@@ -1,6 +1,6 @@
 //! All servers of a configuration, connected.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::future::join_all;
 use rmcp::service::ServiceError;
@@ -18,7 +18,7 @@ use crate::tool::{McpTool, catalog};
 #[derive(Debug)]
 pub struct Servers {
     servers: Vec<Server>,
-    tools: Vec<McpTool>,
+    tools: RwLock<Arc<[McpTool]>>,
 }
 
 /// One server. The connection is replaced when it has died.
@@ -42,19 +42,37 @@ impl Servers {
         }));
         let opened: Result<Vec<_>> = opened.await.into_iter().collect();
         let (servers, lists): (Vec<Server>, Vec<_>) = opened?.into_iter().unzip();
-        let configs: Vec<&ServerConfig> = servers.iter().map(|server| &server.config).collect();
-        let tools = catalog(&configs, lists)?;
-        Ok(Servers { servers, tools })
+        let tools = catalog(&configs(&servers), lists)?;
+        Ok(Servers { servers, tools: RwLock::new(tools.into()) })
     }
 
-    /// The tools as they were when the servers were connected to, always in the same order.
-    pub fn tools(&self) -> &[McpTool] {
-        &self.tools
+    /// The tools as of the last [`Servers::refresh`], always in the same order.
+    pub fn tools(&self) -> Arc<[McpTool]> {
+        Arc::clone(&self.tools.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The tool that the model knows by this name.
-    pub fn tool(&self, name: &str) -> Option<&McpTool> {
-        self.tools.iter().find(|tool| tool.name() == name)
+    pub fn tool(&self, name: &str) -> Option<McpTool> {
+        self.tools().iter().find(|tool| tool.name() == name).cloned()
+    }
+
+    /// Lists the tools again if a server has said that they changed; returns whether they did. Meant for the time
+    /// between two turns, since other tools make another prompt.
+    ///
+    /// # Errors
+    /// If a server fails; the tools are as before then.
+    pub async fn refresh(&self) -> Result<bool> {
+        let connections = join_all(self.servers.iter().map(Server::connection)).await;
+        if !connections.iter().any(|connection| connection.tools_changed()) {
+            return Ok(false);
+        }
+        let lists = self.servers.iter().zip(&connections).map(|(s, c)| c.list_tools(&s.config));
+        let lists: Result<Vec<_>> = join_all(lists).await.into_iter().collect();
+        let tools: Arc<[McpTool]> = catalog(&configs(&self.servers), lists?)?.into();
+        let mut current = self.tools.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = **current != *tools;
+        *current = tools;
+        Ok(is_new)
     }
 
     /// Calls the tool that the model knows by this name. If the future is dropped, the call is cancelled.
@@ -66,9 +84,11 @@ impl Servers {
     /// If there is no such tool, or the server refuses the call, fails or takes too long. That a tool itself failed is
     /// an outcome.
     pub async fn call(&self, name: &str, arguments: Map<String, Value>) -> Result<ToolOutcome> {
-        let found = self.tool(name).and_then(|tool| Some((tool, self.servers.get(tool.server)?)));
+        let tools = self.tools();
+        let found = tools.iter().find(|tool| tool.name() == name);
+        let found = found.and_then(|tool| Some((tool, self.servers.get(tool.server)?)));
         let Some((tool, server)) = found else {
-            let known: Vec<&str> = self.tools.iter().map(McpTool::name).collect();
+            let known: Vec<&str> = tools.iter().map(McpTool::name).collect();
             return Err(Error::UnknownTool { name: name.to_owned(), known: known.join(", ") });
         };
         server.call(tool, arguments).await
@@ -80,6 +100,10 @@ impl Servers {
         // A connection that a call still holds ends with that call.
         join_all(connections.filter_map(Arc::into_inner).map(Connection::close)).await;
     }
+}
+
+fn configs(servers: &[Server]) -> Vec<&ServerConfig> {
+    servers.iter().map(|server| &server.config).collect()
 }
 
 impl Server {
@@ -96,7 +120,7 @@ impl Server {
         }
         let error = match self.try_call(&connection, tool, arguments.clone()).await? {
             Ok(outcome) => return Ok(outcome),
-            Err(error) if may_reconnect && has_died(&error, &connection) => error,
+            Err(error) if may_reconnect && connection.has_died(&error) => error,
             Err(error) => return Err(self.refused(tool, &error)),
         };
         let stderr = connection.words().await;
@@ -141,14 +165,5 @@ impl Server {
             tool: tool.original_name().to_owned(),
             problem: service_problem(error),
         }
-    }
-}
-
-/// Whether a call failed because there is nobody at the other end any more.
-fn has_died(error: &ServiceError, connection: &Connection) -> bool {
-    match error {
-        ServiceError::TransportClosed => true,
-        ServiceError::TransportSend(_) => connection.is_dead(),
-        _ => false,
     }
 }

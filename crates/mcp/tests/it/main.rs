@@ -1,7 +1,11 @@
-//! The crate against servers of its own making: the protocol written by hand, over pipes and over HTTP.
+//! `tangelo-mcp` against servers written by hand.
+//!
+//! One program of tests, because each would be linked with all dependencies again.
 
-mod calls;
 mod config;
-mod fake;
 mod http;
+mod official;
+#[path = "server/protocol.rs"]
+mod protocol;
 mod stdio;
+mod support;

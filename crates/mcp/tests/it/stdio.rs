@@ -1,172 +1,234 @@
-//! A program as a server.
+//! Servers that are programs of ours.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+use tangelo_chat::{Message, Role, ToolCall};
 use tangelo_core::limits::TOOL_RESULT_BYTES_MAX;
-use tangelo_mcp::{Config, Error, Secrets, ServerConfig, Servers, Transport, blocking};
+use tangelo_mcp::{Allowed, Error, Servers, answer_calls, blocking};
 
-use crate::fake::{self, BIG_BYTES, FLAKY};
+use crate::support::{arguments, call, config, entry, names, run, scratch, until_changed};
 
-/// A file name that nothing else uses; whatever an earlier run has left there is removed.
-pub fn mark(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mcp-{name}.mark"));
-    let _ = std::fs::remove_file(&path);
-    path
-}
+const ALL: [&str; 11] =
+    ["crash", "crash_once", "echo", "environment", "fail", "hang", "huge", "image", "meet", "more", "refuse"];
 
-pub fn arguments(value: Value) -> Map<String, Value> {
-    value.as_object().expect("arguments are an object").clone()
-}
+#[test]
+fn tools_of_all_pages_are_listed_and_called() {
+    let folder = scratch("call");
+    run(async {
+        let servers = Servers::connect(&config(json!({ "one": entry(&folder, "") }))).await;
+        let servers = servers.expect("the server is good");
+        assert_eq!(names(&servers), ALL);
+        let tool = servers.tool("echo").expect("it is listed");
+        assert_eq!(
+            tool.tool().definition(),
+            &json!({ "type": "function", "function": { "name": "echo", "description": "Does echo.",
+                "parameters": { "type": "object", "properties": { "a": { "type": "number" } } } } })
+        );
+        assert!(tool.hints().is_read_only && !tool.hints().is_destructive && tool.hints().is_idempotent);
+        let unknown = servers.tool("fail").expect("it is listed").hints();
+        assert!(!unknown.is_read_only && unknown.is_destructive && !unknown.is_idempotent);
 
-fn one(server: ServerConfig) -> Config {
-    Config { servers: vec![server] }
-}
+        // Numbers come and go as they were written.
+        let given: Value =
+            serde_json::from_str(r#"{"b": 12345678901234567890123, "a": 1.50}"#).expect("JSON");
+        let outcome = servers.call("echo", arguments(given.clone())).await.expect("it echoes");
+        assert_eq!((outcome.text, outcome.is_error), (given.to_string(), false));
 
-async fn connected(name: &str) -> Servers {
-    Servers::connect(&one(fake::program(&mark(name)))).await.expect("the fake server answers")
-}
-
-#[tokio::test]
-async fn all_pages_of_tools_are_listed_in_order() {
-    let servers = connected("pages").await;
-    let tools = servers.tools();
-    let names: Vec<&str> = tools.iter().map(|tool| tool.name()).collect();
-    let expected = ["big", "crash", "echo", "environment", "fail", FLAKY, "hang", "picture", "refuse"];
-    assert_eq!(names, expected);
-    let echo = servers.tool("echo").expect("echo is there");
-    assert_eq!((echo.server_name(), echo.original_name(), echo.is_allowed()), ("fake", "echo", false));
-    let definition = json!({"type": "function", "function": {
-        "name": "echo",
-        "description": "The tool echo.",
-        "parameters": {"type": "object", "properties": {"x": {"type": "integer", "minimum": 1}}},
-    }});
-    assert_eq!(echo.tool().definition(), &definition);
-    let hints = |name: &str| {
-        let hints = servers.tool(name).expect(name).hints();
-        (hints.is_read_only, hints.is_destructive, hints.is_idempotent)
-    };
-    assert_eq!(hints("echo"), (true, false, true));
-    assert_eq!(hints("big"), (false, false, true));
-    assert_eq!(hints("crash"), (false, true, false));
-    assert_eq!(hints("fail"), (false, true, false), "what says nothing may do anything");
-    servers.close().await;
-}
-
-#[tokio::test]
-async fn results_reach_the_model_as_text() {
-    let servers = connected("results").await;
-    let exact = json!({"x": 5, "big": 12345678901234567890u64, "s": "\u{e9}\n"});
-    let echoed = servers.call("echo", arguments(exact.clone())).await.expect("echo answers");
-    assert_eq!(echoed.text, exact.to_string());
-    let failed = servers.call("fail", Map::new()).await.expect("that a tool fails is a result");
-    assert_eq!((failed.text.as_str(), failed.is_error), ("The tool failed: no luck", true));
-    let big = servers.call("big", Map::new()).await.expect("big answers");
-    assert_eq!(big.cut_bytes, BIG_BYTES - TOOL_RESULT_BYTES_MAX);
-    assert!(big.text.contains("more bytes were cut off"));
-    let picture = servers.call("picture", Map::new()).await.expect("picture answers");
-    assert_eq!(picture.text, "[an image (image/png), 3 bytes, which cannot be shown to this model]");
-    servers.close().await;
-}
-
-#[tokio::test]
-async fn refusals_say_who_refused_and_why() {
-    let servers = connected("refusals").await;
-    let refused = servers.call("refuse", Map::new()).await.expect_err("the server refuses");
-    let expected = "the MCP server `fake` did not run the tool `refuse`: x must be at least 1";
-    assert_eq!(refused.to_string(), expected);
-    let unknown = servers.call("nothing", Map::new()).await.expect_err("there is no such tool");
-    assert!(unknown.to_string().contains("a tool `nothing`; there are: big, crash, echo"), "{unknown}");
-    servers.close().await;
-}
-
-#[tokio::test]
-async fn a_call_that_hangs_is_given_up_and_the_next_one_works() {
-    let config = ServerConfig { timeout: Duration::from_secs(1), ..fake::program(&mark("hang")) };
-    let servers = Servers::connect(&one(config)).await.expect("the fake server answers");
-    let hung = servers.call("hang", Map::new()).await.expect_err("nothing comes");
-    let expected = "`fake` has not answered within 1 s; `timeout_s` in its configuration allows more";
-    assert!(hung.to_string().contains(expected), "{hung}");
-    servers.call("echo", Map::new()).await.expect("the server is still there");
-    servers.close().await;
-}
-
-#[tokio::test]
-async fn a_server_that_dies_is_started_again() {
-    let servers = connected("dies").await;
-    let died = servers.call("crash", Map::new()).await.expect_err("the server dies");
-    assert!(matches!(died, Error::Died { .. }), "{died}");
-    let text = died.to_string();
-    assert!(text.contains("`fake` ended while it was running the tool `crash`"), "{text}");
-    assert!(text.ends_with("its last words:\n  the fake server has been told to die"), "{text}");
-    let alive = servers.call("echo", Map::new()).await.expect("it was started again");
-    assert_eq!(alive.text, "{}");
-    servers.close().await;
-}
-
-#[tokio::test]
-async fn what_only_reads_is_called_again_where_the_server_died() {
-    let servers = connected("flaky").await;
-    let answer = servers.call(FLAKY, Map::new()).await.expect("the second try answers");
-    assert_eq!(answer.text, "alive");
-    servers.close().await;
-}
-
-#[tokio::test]
-async fn servers_get_the_environment_that_they_are_given_and_no_more() {
-    let servers = connected("environment").await;
-    let told = servers.call("environment", Map::new()).await.expect("it tells");
-    let told: Value = serde_json::from_str(&told.text).expect("structured content is JSON");
-    assert_eq!(told["greeting"], "hello");
-    let names: Vec<&str> =
-        told["names"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-    assert!(names.contains(&"PATH"), "{names:?}");
-    // Cargo sets many variables for a test; none of them is a server's business.
-    assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")));
-    assert!(!names.iter().any(|name| name.starts_with("CARGO")), "{names:?}");
-    servers.close().await;
-}
-
-#[tokio::test]
-async fn what_cannot_be_started_is_named() {
-    let program = |command: &str, args: &[&str]| {
-        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let (command, env) = (command.to_owned(), Secrets::default());
-        let transport = Transport::Stdio { command, args, env, cwd: None };
-        one(ServerConfig { transport, timeout: Duration::from_secs(2), ..fake::program(Path::new("")) })
-    };
-    for (config, expected) in [
-        (
-            program("no-such-program-anywhere", &[]),
-            "`fake`: cannot run `no-such-program-anywhere`: No such file",
-        ),
-        (
-            program("sh", &["-c", "echo deep trouble >&2"]),
-            "before it answered\nits last words:\n  deep trouble",
-        ),
-        (program("sh", &["-c", "exec sleep 30"]), "it has not answered within 2 s"),
-    ] {
-        let started = Instant::now();
-        let problem = Servers::connect(&config).await.expect_err(expected).to_string();
-        assert!(problem.contains(expected), "{problem}");
-        assert!(started.elapsed() < Duration::from_secs(10));
-    }
+        let failed = servers.call("fail", arguments(json!({}))).await.expect("failing is an outcome");
+        assert_eq!((failed.text.as_str(), failed.is_error), ("The tool failed: no such file", true));
+        let image = call(&servers, "image").await.expect("an image");
+        assert_eq!(image, "[an image (image/png), 3 bytes, which cannot be shown to this model]");
+        let huge = servers.call("huge", arguments(json!({}))).await.expect("a long text");
+        assert_eq!(huge.cut_bytes, (1 << 20) - TOOL_RESULT_BYTES_MAX);
+        let refused = call(&servers, "refuse").await.expect_err("it refuses");
+        assert_eq!(refused, "the MCP server `one` did not run the tool `refuse`: a is missing");
+        let unknown = call(&servers, "ech").await.expect_err("there is none");
+        assert!(unknown.contains("no MCP server offers a tool `ech`; there are: crash, crash_once, echo, "));
+        let environment = call(&servers, "environment").await.expect("names");
+        assert!(environment.contains("PATH") && !environment.contains("CARGO"), "{environment}");
+        servers.close().await;
+    });
 }
 
 #[test]
-fn without_a_runtime_calls_can_be_stopped_and_servers_end_when_dropped() {
-    let config = one(fake::program(&mark("blocking")));
-    let servers = blocking::Servers::connect(&config, &|| false).expect("the fake server answers");
-    assert_eq!(servers.tools().len(), 9);
-    let echoed = servers.call("echo", arguments(json!({"x": 1})), &|| false).expect("echo answers");
-    assert_eq!(echoed.text, "{\"x\":1}");
-    let started = Instant::now();
-    let is_late = || started.elapsed() > Duration::from_millis(300);
-    let stopped = servers.call("hang", Map::new(), &is_late).expect_err("the user stops it");
-    assert!(matches!(stopped, Error::Interrupted), "{stopped}");
+fn tools_of_two_servers_have_names_of_their_own() {
+    let folders = [scratch("two"), scratch("two")];
+    run(async {
+        let two = json!({ "my files": entry(&folders[0], ""), "b": entry(&folders[1], "") });
+        let servers = Servers::connect(&config(two)).await.expect("both are good");
+        let expected: Vec<String> = ["my_files__", "b__"]
+            .iter()
+            .flat_map(|server| ALL.map(|tool| format!("{server}{tool}")))
+            .collect();
+        assert_eq!(names(&servers), expected);
+        let tool = servers.tool("b__echo").expect("it is listed");
+        assert_eq!((tool.server_name(), tool.original_name()), ("b", "echo"));
+        assert_eq!(call(&servers, "my_files__echo").await.as_deref(), Ok("{}"));
+        servers.close().await;
+    });
+}
+
+#[test]
+fn a_call_that_takes_too_long_is_cancelled() {
+    let folder = scratch("hang");
+    run(async {
+        let mut server = entry(&folder, "");
+        server["timeout_s"] = json!(1);
+        let servers = Servers::connect(&config(json!({ "one": server }))).await.expect("it is good");
+        let error = call(&servers, "hang").await.expect_err("it hangs");
+        assert!(error.contains("`one` has not answered within 1 s"), "{error}");
+        appears(&folder.join("cancelled")).await;
+        assert_eq!(call(&servers, "echo").await.as_deref(), Ok("{}"), "it can be used further");
+
+        std::fs::remove_file(folder.join("cancelled")).expect("it was there");
+        let dropped = tokio::time::timeout(Duration::from_millis(200), call(&servers, "hang")).await;
+        assert!(dropped.is_err());
+        appears(&folder.join("cancelled")).await;
+        servers.close().await;
+    });
+}
+
+#[test]
+fn a_server_that_died_is_started_again_and_only_harmless_calls_are_repeated() {
+    let folder = scratch("crash");
+    run(async {
+        let servers = Servers::connect(&config(json!({ "one": entry(&folder, "") }))).await.expect("good");
+        let error = servers.call("crash", arguments(json!({}))).await.expect_err("it crashes");
+        assert!(matches!(error, Error::Died { .. }), "{error}");
+        let sentence = error.to_string();
+        assert!(sentence.contains("`one` ended while it was running the tool `crash`"), "{sentence}");
+        assert!(sentence.ends_with("its last words:\n  ready\n  out of cheese"), "{sentence}");
+        assert_eq!(call(&servers, "echo").await.as_deref(), Ok("{}"), "it was started again");
+        assert_eq!(call(&servers, "crash_once").await.as_deref(), Ok("the second time"));
+        servers.close().await;
+    });
+}
+
+#[test]
+fn a_server_that_cannot_be_used_is_refused_with_its_last_words() {
+    let folder = scratch("broken");
+    let refused = |server: Value| {
+        let good = scratch("good");
+        let both = config(json!({ "good": entry(&good, ""), "bad": server }));
+        let error = run(Servers::connect(&both)).expect_err("one is bad").to_string();
+        assert!(error.starts_with("cannot connect to the MCP server `bad`: "), "{error}");
+        error
+    };
+    let error = refused(entry(&folder, "broken"));
+    assert!(error.contains("it ended, or closed the connection, before it answered"), "{error}");
+    assert!(error.ends_with("\nits last words:\n  the cheese is locked"), "{error}");
+    let mut silent = entry(&folder, "silent");
+    silent["timeout_s"] = json!(0.5);
+    let began = Instant::now();
+    assert!(refused(silent).contains("it has not answered within 0.5 s"));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let error = refused(json!({ "command": "no-such-program-anywhere" }));
+    assert!(error.contains("cannot run `no-such-program-anywhere`: "), "{error}");
+}
+
+#[test]
+fn a_changed_list_is_read_between_turns() {
+    let folder = scratch("more");
+    run(async {
+        let servers = Servers::connect(&config(json!({ "one": entry(&folder, "") }))).await.expect("good");
+        assert!(!servers.refresh().await.expect("nothing is asked"), "nothing has changed");
+        call(&servers, "more").await.expect("it says so");
+        assert_eq!(names(&servers), ALL, "within a turn tools stay");
+        until_changed(&servers).await;
+        assert_eq!(names(&servers)[0], "another");
+        assert!(!servers.refresh().await.expect("nothing is asked"));
+        servers.close().await;
+    });
+}
+
+#[test]
+fn calls_of_a_message_run_at_once_and_only_if_all_are_allowed() {
+    let folder = scratch("calls");
+    let call = |name: &str, id: &str| ToolCall {
+        id: Some(id.into()),
+        name: name.into(),
+        arguments: arguments(json!({ "a": 1 })),
+    };
+    let message = |calls: Vec<ToolCall>| Message { tool_calls: calls, ..Message::new(Role::Assistant, "") };
+    run(async {
+        let mut server = entry(&folder, "");
+        server["allow"] = json!(["ech*", "fail"]);
+        let servers = Servers::connect(&config(json!({ "one": server }))).await.expect("good");
+        let none = Allowed::none();
+        assert_eq!(answer_calls(&servers, &none, &message(vec![])).await, None);
+        let mixed = message(vec![call("echo", "1"), call("meet", "2")]);
+        assert_eq!(answer_calls(&servers, &none, &mixed).await, None, "`meet` is not allowed");
+        let foreign = message(vec![call("echo", "1"), call("weather", "2")]);
+        assert_eq!(answer_calls(&servers, &Allowed::new(["*".into()]), &foreign).await, None);
+
+        let mut allowed = Allowed::new(["cra*".into()]);
+        allowed.add(&servers.tool("meet").expect("it is listed"));
+        let calls = vec![call("meet", "1"), call("crash", "2"), call("echo", "3"), call("meet", "4")];
+        let without_crash: Vec<ToolCall> = calls.iter().filter(|c| c.name != "crash").cloned().collect();
+        let answers =
+            answer_calls(&servers, &allowed, &message(without_crash)).await.expect("all are allowed");
+        let told: Vec<_> =
+            answers.iter().map(|m| (m.tool_call_id.as_deref(), m.content.as_deref())).collect();
+        assert_eq!(
+            told,
+            [(Some("1"), Some("met")), (Some("3"), Some("{\"a\":1}")), (Some("4"), Some("met"))]
+        );
+        assert!(answers.iter().all(|m| m.role == Role::Tool && m.name.is_some()));
+
+        let failures = message(vec![call("fail", "1"), call("crash", "2")]);
+        let answers = answer_calls(&servers, &allowed, &failures).await.expect("all are allowed");
+        let text = |at: usize| answers[at].content.as_deref().unwrap_or_default();
+        assert!(text(1).starts_with("The call failed: the MCP server `one` ended while"), "{}", text(1));
+        servers.close().await;
+    });
+}
+
+#[test]
+fn a_program_without_a_runtime_is_served_and_leaves_no_process_behind() {
+    let folder = scratch("blocking");
+    let one = config(json!({ "one": entry(&folder, "stubborn") }));
+    let servers = blocking::Servers::connect(&one, &|| false).expect("it is good");
+    assert_eq!(servers.tools().len(), ALL.len());
+    let echoed = servers.call("echo", arguments(json!({ "a": 1 })), &|| false).expect("it echoes");
+    assert_eq!(echoed.text, "{\"a\":1}");
+    let stop = AtomicBool::new(false);
+    let stopped = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(200));
+            stop.store(true, Ordering::Relaxed);
+        });
+        servers.call("hang", arguments(json!({})), &|| stop.load(Ordering::Relaxed))
+    });
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    assert!(!servers.refresh().expect("nothing is asked"), "nothing has changed");
+
+    let pid = std::fs::read_to_string(folder.join("pid")).expect("it has noted it");
+    let process = Path::new("/proc").join(pid);
+    let is_linux = Path::new("/proc/self").exists();
+    assert!(!is_linux || process.exists());
+    // It does not end when its input does, and has to be killed.
+    let began = Instant::now();
     drop(servers);
-    assert!(started.elapsed() < Duration::from_secs(5), "a server whose input is closed ends at once");
-    let stopped = blocking::Servers::connect(&config, &|| true).expect_err("the user stops it");
-    assert!(matches!(stopped, Error::Interrupted), "{stopped}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let gone = || {
+        !process.exists() || std::fs::read_to_string(process.join("stat")).is_ok_and(|s| s.contains(") Z "))
+    };
+    while !gone() && began.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(gone(), "the server still runs");
+    let stopped = blocking::Servers::connect(&one, &|| true);
+    assert!(matches!(stopped, Err(Error::Interrupted)));
+}
+
+/// Waits for a mark of the server.
+async fn appears(path: &Path) {
+    let began = Instant::now();
+    while !path.exists() {
+        assert!(began.elapsed() < Duration::from_secs(10), "{} has not appeared", path.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
