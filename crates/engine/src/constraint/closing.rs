@@ -43,7 +43,7 @@ impl Closing {
         if self.is_closing || self.next_look.is_some_and(|next| left > next) {
             return;
         }
-        let way = way_to_end(parser, env, self.nesting);
+        let way = way_to_end(parser, env, self.nesting).unwrap_or_default();
         let needed = way.as_ref().map_or(0, |way| tokens(env.tok_trie(), &way.bytes));
         let room = left.saturating_sub(2 * needed + RESERVE_TOKENS);
         self.next_look = Some(left.saturating_sub((room / LOOK_SHARE).max(1)));
@@ -58,7 +58,7 @@ impl Closing {
             return;
         }
         if self.way.as_ref().is_none_or(|way| way.bytes.is_empty() && !way.is_whole) {
-            self.way = way_to_end(parser, env, self.nesting);
+            self.way = way_to_end(parser, env, self.nesting).unwrap_or_default();
         }
         let Some(way) = &self.way else { return };
         let trie = env.tok_trie();

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::mask::TokenMask;
 use closing::Closing;
 use schema::{prepared, prepared_lark};
+use search::{Nesting, way_to_end};
 
 /// Work that a compilation may take, in units of the library; its default is a few milliseconds.
 const COMPILE_FUEL_MAX: u64 = 4_000_000;
@@ -113,7 +114,10 @@ impl Grammars {
         }
         parser.start_without_prompt();
         let mask = TokenMask::none(self.factory.tok_env().tok_trie().vocab_size());
-        Ok(Constraint { parser, mask, closing: Closing::default(), is_broken: false })
+        let mut constraint = Constraint { parser, mask, closing: Closing::default(), is_broken: false };
+        // What is too much for the limits of the library shows only when an answer is tried.
+        constraint.try_out()?;
+        Ok(constraint)
     }
 }
 
@@ -192,6 +196,15 @@ impl Constraint {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// Looks for an answer.
+    fn try_out(&mut self) -> Result<()> {
+        self.allowed()?;
+        self.guarded(|this| {
+            let way = way_to_end(&this.parser.parser, &this.parser.token_env, Nesting::default());
+            way.map(drop).map_err(|error| first_line(&error))
         })
     }
 

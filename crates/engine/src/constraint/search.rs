@@ -3,7 +3,8 @@
 //! Nodes are the texts that may follow, one byte longer than their parents; the cheapest are looked at first. Brackets and
 //! quotation marks that are open cost most, bytes that were chosen among several cost less, and bytes without a choice
 //! least: what has to be written anyway, such as the names of required properties, is no reason to try something else.
-//! What ends a string, a list or an object ends it at once. Of the texts that bring the lexer into the same state within a lexeme only one is followed, so that a string of twenty
+//! What ends a string, a list or an object ends it at once, and of the ways to write a value only the first that comes to
+//! its end is followed: what a context-free grammar wants behind a part does not depend on the part. Of the texts that bring the lexer into the same state within a lexeme only one is followed, so that a string of twenty
 //! letters is a row of twenty nodes and not a tree.
 //!
 //! The search runs on a copy of the parser, with the library's own limits on the work of each step, and has a limit on
@@ -44,7 +45,7 @@ pub(super) struct Way {
 }
 
 /// What of JSON is open in a text. In other texts it is a guess that does no harm.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Nesting {
     brackets: usize,
     is_in_string: bool,
@@ -73,16 +74,6 @@ impl Nesting {
     }
 }
 
-/// What may follow a node.
-enum Looked {
-    /// The answer may end here.
-    End,
-    /// These bytes.
-    Bytes(Vec<Next>),
-    /// The limits of the library do not allow a look.
-    Blind,
-}
-
 /// A byte that may come next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Next {
@@ -94,20 +85,45 @@ struct Next {
 }
 
 /// A text to go on from; the order is that of looking at them.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Node {
     /// Of the bytes alone, without what is open.
     cost: usize,
     path: Vec<u8>,
     /// Nodes with this number have their last lexeme and all before it in common.
     lexeme: usize,
+    nesting: Nesting,
+    /// Where in the path the values begin that are being written, outermost first.
+    values: Vec<usize>,
+}
+
+impl Node {
+    /// Writes one more byte. If it ends a value, says where in the path that began.
+    fn push(&mut self, byte: u8) -> Option<usize> {
+        let before = self.nesting;
+        self.nesting = before.after(&[byte]);
+        self.path.push(byte);
+        if before.is_in_string {
+            return None;
+        }
+        let begin = self.values.last().copied().unwrap_or(0);
+        match byte {
+            b'[' | b'{' => self.values.push(self.path.len()),
+            b']' | b'}' => drop(self.values.pop()),
+            b':' | b',' => {
+                self.values.pop();
+                self.values.push(self.path.len());
+            }
+            _ => {}
+        }
+        (b",]}".contains(&byte) && before.brackets > 0).then_some(begin)
+    }
 }
 
 /// A search in progress.
 struct Search {
     parser: Parser,
     looker: Looker,
-    start: Nesting,
     /// Cheapest first, then the longer one.
     open: BinaryHeap<Reverse<(usize, Reverse<usize>, Node)>>,
     /// Number of lexemes that nodes were given.
@@ -117,78 +133,115 @@ struct Search {
     steps: usize,
 }
 
-/// A short way to the end from where `parser` is, behind a text with this nesting; `None` if there is none to be seen.
-pub(super) fn way_to_end(parser: &Parser, env: &TokEnv, nesting: Nesting) -> Option<Way> {
+/// A short way to the end from where `parser` is, behind a text with this nesting; `None` if there is none to be seen, or
+/// the grammar takes back what was written, so that nothing can be tried.
+///
+/// # Errors
+/// What the library says when its limits are reached.
+pub(super) fn way_to_end(parser: &Parser, env: &TokEnv, nesting: Nesting) -> Result<Option<Way>, String> {
+    if !parser.grammar().lexer_spec().can_rollback() {
+        return Ok(None);
+    }
     let mut search = Search {
         parser: parser.deep_clone(),
         looker: Looker { env: env.clone(), found: Mutex::default() },
-        start: nesting,
         open: BinaryHeap::new(),
         lexemes: 0,
         within_lexemes: HashSet::new(),
         behind_lexemes: HashMap::new(),
         steps: 0,
     };
-    search.add(Node { cost: 0, path: Vec::new(), lexeme: 0 });
+    search.add(Node { cost: 0, path: Vec::new(), lexeme: 0, nesting, values: Vec::new() });
     while let Some(Reverse((.., node))) = search.open.pop() {
         if search.steps >= STEPS_MAX {
-            return Some(Way { bytes: node.path, is_whole: false }).filter(|way| !way.bytes.is_empty());
+            return Ok(Some(Way { bytes: node.path, is_whole: false }).filter(|way| !way.bytes.is_empty()));
         }
         if let Some(bytes) = search.go_on(node)? {
-            return Some(Way { bytes, is_whole: true });
+            return Ok(Some(Way { bytes, is_whole: true }));
         }
     }
-    None
+    Ok(None)
 }
 
 impl Search {
     fn add(&mut self, node: Node) {
-        let open = self.start.after(&node.path).open();
-        self.open.push(Reverse((node.cost + OPEN_COST * open, Reverse(node.path.len()), node)));
+        let cost = node.cost + OPEN_COST * node.nesting.open();
+        self.open.push(Reverse((cost, Reverse(node.path.len()), node)));
     }
 
     /// Follows a node as long as there is one byte only, and adds its branches; the whole way if it comes to an end.
-    /// `None` if the search cannot go on.
-    fn go_on(&mut self, mut node: Node) -> Option<Option<Vec<u8>>> {
-        if !node.path.is_empty() {
-            self.parser.apply_token(&node.path, NO_TOKEN).ok()?;
-        }
+    fn go_on(&mut self, mut node: Node) -> Result<Option<Vec<u8>>, String> {
+        self.apply(&node.path)?;
         let branches = loop {
             self.steps += 1;
-            let next = match self.look() {
-                Looked::End => return Some(Some(node.path)),
-                Looked::Blind => return None,
-                Looked::Bytes(next) => next,
-            };
-            let (only, cost) = match (&next[..], closer(&next, self.start.after(&node.path))) {
+            self.force(&mut node)?;
+            if self.parser.is_accepting() {
+                return Ok(Some(node.path));
+            }
+            let next = self.look()?;
+            let (only, cost) = match (&next[..], closer(&next, node.nesting)) {
                 _ if self.steps >= STEPS_MAX => break next,
                 (&[only], _) => (only, FORCED_COST),
                 (_, Some(closer)) => (closer, CHOICE_COST),
                 _ => break next,
             };
-            self.parser.apply_token(&[only.byte], NO_TOKEN).ok()?;
-            self.extend(&mut node, only, cost);
+            self.apply(&[only.byte])?;
+            node.cost += cost;
+            self.extend(&mut node, &[only.byte], only.is_new_lexeme);
         };
         if !node.path.is_empty() {
-            self.parser.rollback(node.path.len()).ok()?;
+            self.parser.rollback(node.path.len()).map_err(|error| error.to_string())?;
         }
         for next in branches {
-            let mut branch = Node { path: node.path.clone(), ..node };
-            self.extend(&mut branch, next, CHOICE_COST);
+            let mut branch = node.clone();
+            branch.cost += CHOICE_COST;
+            branch.push(next.byte);
+            if next.is_new_lexeme {
+                self.lexemes += 1;
+                branch.lexeme = self.lexemes;
+            }
             if self.is_new(&branch, next) {
                 self.add(branch);
             }
         }
-        Some(None)
+        Ok(None)
     }
 
-    fn extend(&mut self, node: &mut Node, next: Next, cost: usize) {
-        node.path.push(next.byte);
-        node.cost += cost;
-        if next.is_new_lexeme {
+    /// Adds bytes to a node that nothing else can compete with. Where they end a value, other ways to write the same
+    /// value are given up: what follows does not depend on it.
+    fn extend(&mut self, node: &mut Node, bytes: &[u8], is_new_lexeme: bool) {
+        for &byte in bytes {
+            if let Some(begin) = node.push(byte) {
+                let same = node.path.get(..begin).unwrap_or_default();
+                self.open.retain(|Reverse((.., other))| !other.path.starts_with(same));
+            }
+        }
+        if is_new_lexeme {
             self.lexemes += 1;
             node.lexeme = self.lexemes;
         }
+    }
+
+    fn apply(&mut self, bytes: &[u8]) -> Result<(), String> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        match self.parser.apply_token(bytes, NO_TOKEN) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err("the grammar takes back what was written".to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Goes on with what the library knows to come next, which takes it less time than trying.
+    fn force(&mut self, node: &mut Node) -> Result<(), String> {
+        let forced = self.parser.force_bytes().to_vec();
+        self.apply(&forced)?;
+        if !forced.is_empty() {
+            node.cost += FORCED_COST * forced.len();
+            self.extend(node, &forced, true);
+        }
+        Ok(())
     }
 
     /// Whether nothing like it was added before.
@@ -196,22 +249,18 @@ impl Search {
         if !last.is_new_lexeme {
             return self.within_lexemes.insert((node.lexeme, last.state));
         }
-        let nesting = self.start.after(&node.path);
-        let like = self.behind_lexemes.entry((last.state, nesting, node.path.len())).or_default();
+        let like = self.behind_lexemes.entry((last.state, node.nesting, node.path.len())).or_default();
         *like += 1;
         *like <= LIKE_ENDS_MAX
     }
 
-    fn look(&mut self) -> Looked {
-        if self.parser.is_accepting() {
-            return Looked::End;
-        }
+    fn look(&mut self) -> Result<Vec<Next>, String> {
         // The library remembers the mask of a state, but here it is not the mask that is looked for.
         self.parser.invalidate_bias_cache();
         self.parser.compute_bias(&self.looker, &[]);
         match self.parser.get_error() {
-            Some(_) => Looked::Blind,
-            None => Looked::Bytes(std::mem::take(&mut *self.looker.found())),
+            Some(error) => Err(error.message()),
+            None => Ok(std::mem::take(&mut *self.looker.found())),
         }
     }
 }
