@@ -9,6 +9,7 @@ mod fake_hub;
 mod generate;
 mod hub;
 mod logits;
+mod mcp;
 mod perplexity;
 mod program;
 mod shape4b;

@@ -16,7 +16,7 @@ use tangelo_chat::{
     Conversation, CutKind, Message, PromptTokens, Renderer, Role, StreamParser, ThinkingBudget, Tool,
     ToolCall, event,
 };
-use tangelo_engine::{KeptStates, SamplingParams, Sequence};
+use tangelo_engine::{Owner, Reason, SamplingParams, Sequence, StateTree};
 use tangelo_formats::tokenizer::Tokenizer;
 
 use crate::model::bytes_for_state;
@@ -28,6 +28,9 @@ const KEPT_BYTES_MAX: u64 = 2 << 30;
 /// Part of the available memory that kept states may take.
 const KEPT_SHARE: u64 = 4;
 
+/// Whoever types owns all states.
+pub(super) const OWNER: Owner = Owner(0);
+
 /// A conversation with one model.
 pub struct Dialogue<'s> {
     pub(super) session: &'s Session,
@@ -36,7 +39,7 @@ pub struct Dialogue<'s> {
     /// SHA-256 of the template, in hexadecimal digits.
     pub(super) template_hash: String,
     pub(super) conversation: Conversation,
-    pub(super) kept: KeptStates,
+    pub(super) states: StateTree,
     pub(super) thinking: Option<bool>,
     thinking_budget: Option<usize>,
     params: SamplingParams,
@@ -118,7 +121,7 @@ impl<'s> Dialogue<'s> {
             template_hash: hash(template.source()),
             renderer: Renderer::new(template),
             conversation: Conversation { messages: system.collect(), tools: chat.read_tools()? },
-            kept: KeptStates::new(usize::try_from(budget_bytes).unwrap_or(usize::MAX)),
+            states: StateTree::new(usize::try_from(budget_bytes).unwrap_or(usize::MAX)),
             thinking: chat.thinking(),
             thinking_budget: chat.thinking_budget,
             params: sampling.params(&session.suggested, session.model.config().vocab_size)?,
@@ -141,20 +144,38 @@ impl<'s> Dialogue<'s> {
         self.respond(before, screen)
     }
 
-    /// Gives the result of the first open tool call; when none is open any more, the model goes on.
+    /// Gives the result of the first open tool call; when none is open any more, the model goes on. If no answer comes
+    /// of that, the result is taken back.
     ///
     /// # Errors
     /// If no call is open, and as [`Dialogue::ask`].
     pub fn give_result(&mut self, text: &str, screen: &mut Screen) -> Result<Outcome> {
-        let Some(call) = self.pending_call() else { bail!("no tool call is waiting for a result") };
-        let (id, name) = (call.id.clone(), call.name.clone());
         let before = self.conversation.messages.len();
-        let message = Message { tool_call_id: id, name: Some(name), ..Message::new(Role::Tool, text) };
-        self.conversation.messages.push(message);
+        self.add_result(text)?;
         match self.pending_calls().len() {
             0 => self.respond(before, screen),
             open => Ok(Outcome::CallsPending(open)),
         }
+    }
+
+    /// Gives the result of the first open tool call, and no more.
+    ///
+    /// # Errors
+    /// If no call is open.
+    pub fn add_result(&mut self, text: &str) -> Result<()> {
+        let Some(call) = self.pending_call() else { bail!("no tool call is waiting for a result") };
+        let message = tangelo_mcp::tool_message(call, text);
+        self.conversation.messages.push(message);
+        Ok(())
+    }
+
+    /// Lets the model answer what is there. If no answer comes of it, nothing is taken back: what tools have done is
+    /// done.
+    ///
+    /// # Errors
+    /// As [`Dialogue::ask`].
+    pub fn go_on(&mut self, screen: &mut Screen) -> Result<Outcome> {
+        self.respond(self.conversation.messages.len(), screen)
     }
 
     /// Answers the last message again, with the next seed.
@@ -260,7 +281,8 @@ impl<'s> Dialogue<'s> {
 
     /// Number and bytes of kept states.
     pub fn kept(&self) -> (usize, usize) {
-        (self.kept.len(), self.kept.bytes())
+        let stats = self.states.stats();
+        (stats.states, stats.bytes)
     }
 
     /// Most tokens of a prompt and its answer.
@@ -299,7 +321,7 @@ impl<'s> Dialogue<'s> {
         self.session.check_prompt(prompt.ids.len())?;
         let plan = self.plan(rendered.starts_in_reasoning)?;
         let started = Instant::now();
-        let reused_tokens = self.kept.longest_prefix(&prompt.ids).map_or(0, |kept| kept.position());
+        let reused_tokens = self.states.explain(OWNER, &prompt.ids).restored;
         let Some(sequence) = self.prefill(&prompt)? else { return Ok(Outcome::Stopped) };
         let read = started.elapsed();
         let interrupt = Arc::clone(&self.interrupt);
@@ -318,7 +340,7 @@ impl<'s> Dialogue<'s> {
             ending: answer.ending,
         });
         let Answer { events, sequence, .. } = answer;
-        self.kept.insert(sequence.keep());
+        self.states.insert(OWNER, sequence.keep(), Reason::Cut);
         self.conversation.messages.push(event::assistant_message(events));
         Ok(Outcome::Answered)
     }
@@ -343,8 +365,9 @@ impl<'s> Dialogue<'s> {
     /// A sequence of the prompt's tokens, from the best kept state on, keeping states on the way; `None` if the user
     /// stopped it.
     pub(super) fn prefill(&mut self, prompt: &PromptTokens) -> Result<Option<Sequence>> {
-        let kept = self.kept.longest_prefix(&prompt.ids);
-        let mut sequence = kept.map_or_else(|| Sequence::new(&self.session.model), |kept| kept.sequence());
+        let model = &self.session.model;
+        let found = self.states.find(model, OWNER, &prompt.ids).sequence;
+        let mut sequence = found.unwrap_or_else(|| Sequence::new(model));
         let interrupt = Arc::clone(&self.interrupt);
         let interrupted = || interrupt.load(Ordering::Relaxed);
         // The end of a user's turn and that of (removed) reasoning are a few tokens from other places.
@@ -358,7 +381,7 @@ impl<'s> Dialogue<'s> {
                 return Ok(None);
             }
             if end < prompt.ids.len() {
-                self.kept.insert(sequence.keep());
+                self.states.insert(OWNER, sequence.keep(), Reason::Cut);
             }
         }
         Ok(Some(sequence))

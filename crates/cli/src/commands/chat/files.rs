@@ -12,9 +12,9 @@ use indicatif::HumanBytes;
 use serde_json::{Value, json};
 use tangelo_chat::{Conversation, CutKind, Message, PromptTokens, Role};
 use tangelo_core::limits::RENDERED_BYTES_MAX;
-use tangelo_engine::state_file;
+use tangelo_engine::{Reason, state_file};
 
-use super::dialogue::Dialogue;
+use super::dialogue::{Dialogue, OWNER};
 use crate::session::to_answer;
 use crate::{model, output};
 
@@ -43,7 +43,7 @@ impl Dialogue<'_> {
         self.interrupt.store(false, Ordering::Relaxed);
         let Some(sequence) = self.prefill(&prompt)? else { bail!("stopped: the state was not saved") };
         state_file::save(&sequence, &self.session.model, Some(&self.template_hash), &state)?;
-        self.kept.insert(sequence.keep());
+        self.states.insert(OWNER, sequence.keep(), Reason::Cut);
         let bytes = std::fs::metadata(&state).map_or(0, |file| file.len());
         Ok(format!(
             "saved {messages} messages, and the state of {} tokens ({})",
@@ -87,7 +87,7 @@ impl Dialogue<'_> {
         let settled = self.settled()?.map(|prompt| prompt.ids).unwrap_or_default();
         let fits = settled.starts_with(restored.sequence.tokens());
         ensure!(fits, "{} belongs to other messages", path.display());
-        self.kept.insert(restored.sequence.keep());
+        self.states.insert(OWNER, restored.sequence.keep(), Reason::Cut);
         Ok(position)
     }
 

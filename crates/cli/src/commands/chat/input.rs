@@ -87,6 +87,14 @@ impl Input {
         Ok(Some(text).filter(|text| !text.trim().is_empty()))
     }
 
+    /// Reads one line that answers a question; it is not remembered.
+    ///
+    /// # Errors
+    /// If the input fails or is not text.
+    pub fn ask(&mut self, prompt: &str) -> Result<Line> {
+        self.line(prompt, "")
+    }
+
     fn line(&mut self, prompt: &str, initial: &str) -> Result<Line> {
         match self {
             Input::Terminal(terminal) => match terminal.editor.readline_with_initial(prompt, (initial, "")) {
