@@ -35,6 +35,15 @@ const COMPILE_FUEL_MAX: u64 = 4_000_000;
 /// States of a lexer, of one to two kilobytes each.
 const LEXER_STATES_MAX: usize = 50_000;
 
+/// Longest regular expression; what takes the library long to read is shorter than other grammars.
+const REGEX_BYTES_MAX: usize = 16 << 10;
+/// Objects of a schema and lines of a grammar, at most.
+const PARTS_MAX: usize = 1 << 15;
+/// Stack for a compilation; it is only reserved, not filled.
+const STACK_BYTES: usize = 4 << 20;
+/// The same for each part. Two to five kilobytes were measured.
+const STACK_BYTES_PER_PART: usize = 16 << 10;
+
 /// What an answer must be.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Grammar {
@@ -92,15 +101,33 @@ impl Grammars {
     /// # Errors
     /// [`Error::Grammar`] with the reason, if the grammar is not supported, too large or contradictory.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
-        let bytes = match grammar {
-            Grammar::JsonObject => 0,
-            Grammar::JsonSchema(schema) => schema.to_string().len(),
-            Grammar::Regex(text) | Grammar::Lark(text) => text.len(),
+        let text = match grammar {
+            Grammar::JsonObject => String::new(),
+            Grammar::JsonSchema(schema) => schema.to_string(),
+            Grammar::Regex(text) | Grammar::Lark(text) => text.clone(),
         };
-        if bytes > GRAMMAR_BYTES_MAX {
-            let reason = format!("it has {bytes} bytes, but at most {GRAMMAR_BYTES_MAX} are accepted");
+        let most = if matches!(grammar, Grammar::Regex(_)) { REGEX_BYTES_MAX } else { GRAMMAR_BYTES_MAX };
+        if text.len() > most {
+            let reason = format!("it has {} bytes, but at most {most} are accepted", text.len());
             return Err(Error::Grammar { reason });
         }
+        let parts = text.bytes().filter(|byte| b"{\n".contains(byte)).count();
+        if parts > PARTS_MAX {
+            let reason = format!("it has {parts} parts, but at most {PARTS_MAX} are accepted");
+            return Err(Error::Grammar { reason });
+        }
+        // The library follows references by recursion, so that each part may be a level of it.
+        let stack = STACK_BYTES + parts * STACK_BYTES_PER_PART;
+        std::thread::scope(|scope| {
+            let compiler = std::thread::Builder::new().name("grammar".to_string()).stack_size(stack);
+            let compiling = compiler.spawn_scoped(scope, || self.compile_here(grammar));
+            let compiled = compiling.map(|thread| thread.join());
+            let failed = || Error::Grammar { reason: "the compiler of grammars has failed".to_string() };
+            compiled.map_err(|_| failed())?.map_err(|_| failed())?
+        })
+    }
+
+    fn compile_here(&self, grammar: &Grammar) -> Result<Constraint> {
         let compiled = match grammar {
             Grammar::JsonObject => TopLevelGrammar::from_json_schema(prepared(&json!({"type": "object"}))?),
             Grammar::JsonSchema(schema) => TopLevelGrammar::from_json_schema(prepared(schema)?),

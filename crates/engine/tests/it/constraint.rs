@@ -193,6 +193,25 @@ fn what_is_not_understood_is_refused_with_a_reason() {
 }
 
 #[test]
+fn long_chains_of_references_are_followed_or_refused_and_never_too_much_for_the_stack() {
+    let grammars = grammars(&tokenizer());
+    let chain = |len: usize| {
+        let link =
+            |at: usize| json!({"properties": {"next": {"$ref": format!("#/$defs/{}", (at + 1) % len)}}});
+        let links: serde_json::Map<String, Value> = (0..len).map(|at| (at.to_string(), link(at))).collect();
+        Grammar::JsonSchema(json!({"$defs": links, "$ref": "#/$defs/0"}))
+    };
+    let rules = |len: usize| {
+        let rules: String = (0..len).map(|at| format!("r{at}: \"a\" r{}\n", at + 1)).collect();
+        Grammar::Lark(format!("start: r0\n{rules}r{len}: \"b\"\n"))
+    };
+    assert!(grammars.compile(&chain(1000)).is_ok());
+    assert!(grammars.compile(&rules(5000)).is_ok());
+    assert!(grammars.compile(&chain(20_000)).is_err());
+    assert!(grammars.compile(&rules(40_000)).is_err());
+}
+
+#[test]
 fn expressions_and_grammars_end_where_they_end() {
     let tokenizer = tokenizer();
     let grammars = grammars(&tokenizer);
