@@ -17,7 +17,7 @@ use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use llguidance::api::{StopReason, TopLevelGrammar};
+use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{ParserFactory, TokenParser, panic_utils};
 use serde_json::{Value, json};
@@ -30,11 +30,18 @@ use closing::Closing;
 use schema::{prepared, prepared_lark};
 use search::{Nesting, way_to_end};
 
-/// Work that a compilation may take, in units of the library; its default is a few milliseconds.
-const COMPILE_FUEL_MAX: u64 = 4_000_000;
-/// States of a lexer, of one to two kilobytes each.
-const LEXER_STATES_MAX: usize = 50_000;
-
+/// What the library may use. Its defaults, which are made for schemas of some megabytes, but for the states of the lexer:
+/// one has one to two kilobytes, and every answer has its own.
+const LIMITS: ParserLimits = ParserLimits {
+    max_items_in_row: 2_000,
+    initial_lexer_fuel: 1_000_000,
+    step_lexer_fuel: 200_000,
+    step_max_items: 50_000,
+    max_lexer_states: 50_000,
+    max_grammar_size: 500_000,
+    precompute_large_lexemes: true,
+    verbose_errors: false,
+};
 /// Longest regular expression; what takes the library long to read is shorter than other grammars.
 const REGEX_BYTES_MAX: usize = 16 << 10;
 /// Objects of a schema and lines of a grammar, at most.
@@ -90,9 +97,7 @@ impl Grammars {
         let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices)
             .map_err(|error| problem(one_line(&error)))?;
         factory.quiet();
-        let limits = factory.limits_mut();
-        (limits.initial_lexer_fuel, limits.max_lexer_states) = (COMPILE_FUEL_MAX, LEXER_STATES_MAX);
-        limits.verbose_errors = false;
+        *factory.limits_mut() = LIMITS;
         Ok(Grammars { factory, stop_ids })
     }
 

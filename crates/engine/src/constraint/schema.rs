@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
+/// Properties of one object, at most: the library's time grows with their square.
+const PROPERTIES_MAX: usize = 1_000;
 /// Deepest nesting of a schema.
 const DEPTH_MAX: usize = 128;
 
@@ -90,6 +92,12 @@ fn rewritten(map: &Map<String, Value>, depth: usize) -> Result<Map<String, Value
     // The library resolves references against the whole document only.
     if depth > 0 && map.get("$id").is_some_and(Value::is_string) {
         return refused("a `$id` below the top of the schema is not supported".to_string());
+    }
+    let properties = map.get("properties").and_then(Value::as_object).map_or(0, Map::len);
+    if properties > PROPERTIES_MAX {
+        return refused(format!(
+            "an object in it has {properties} properties, but at most {PROPERTIES_MAX} are accepted"
+        ));
     }
     let mut new = Map::new();
     for (key, value) in map {

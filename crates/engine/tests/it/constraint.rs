@@ -174,6 +174,7 @@ fn a_model_that_knows_nothing_writes_valid_json_within_its_tokens() {
 fn what_is_not_understood_is_refused_with_a_reason() {
     let grammars = grammars(&tokenizer());
     let schema = |schema: Value| Grammar::JsonSchema(schema);
+    let many: serde_json::Map<String, Value> = (0..2000).map(|at| (at.to_string(), json!({}))).collect();
     for (grammar, reason) in [
         (schema(json!({"not": {"type": "string"}})), "not"),
         (schema(json!({"type": "strin"})), "strin"),
@@ -181,6 +182,7 @@ fn what_is_not_understood_is_refused_with_a_reason() {
         (schema(json!(false)), "allows nothing"),
         (schema(json!({"type": "integer", "minimum": 5, "maximum": 4})), "minimum"),
         (schema(json!([1])), "object or a boolean"),
+        (schema(json!({"properties": many})), "properties"),
         (Grammar::Regex("a(b".into()), "regex"),
         (Grammar::Lark("start: unknown_rule".into()), "unknown_rule"),
         (Grammar::Lark(String::new()), "start"),
