@@ -28,6 +28,9 @@ pub const THINK_CLOSE: &str = "</think>";
 /// All dialects; the first that recognises a template is taken, and the last recognises any.
 const DIALECTS: &[&Dialect] = &[&nemotron3::DIALECT, &toolcall_json::DIALECT, &plain::DIALECT];
 
+/// Writes the grammar of calls of these tools; the function says whether a text is a special token.
+type WriteGrammar = fn(&[&Tool], CallGrammar<'_>, &dyn Fn(&str) -> bool) -> Option<String>;
+
 /// A way of writing tool calls and turns.
 pub struct Dialect {
     /// For reports.
@@ -43,7 +46,7 @@ pub struct Dialect {
     /// A reader for text that begins with `call_open`.
     pub(crate) reader: fn() -> Box<dyn CallReader>,
     /// What its reader reads, as a grammar; `None` where there are no calls.
-    write: fn(&[&Tool], CallGrammar<'_>, &dyn Fn(&str) -> bool) -> Option<String>,
+    write: WriteGrammar,
 }
 
 impl Dialect {
