@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use crate::common::{MODELS, assert_same, bits, cx, load, prefilled, prompt, seen};
-use tangelo_engine::{Advance, Error, KeptStates, Sequence, advance, state_file};
+use tangelo_engine::{Advance, Error, Sequence, advance, state_file};
 use tangelo_model::{LogitRows, Model, Segment};
 use tangelo_ops::attention::KvType;
 use tangelo_ops::{Cx, Simd};
@@ -214,42 +214,4 @@ fn what_does_not_belong_together_is_refused_and_changes_nothing() {
     assert!(advance(&model, &cx, &mut batch).is_err());
     assert_same(&seen(&model, &sequence), &before, "after refusals");
     assert_eq!(second.position(), 0);
-}
-
-#[test]
-fn kept_states_give_the_longest_prefix_and_thin_the_cheapest() {
-    let cx = cx();
-    let (model, tokens) = (load("tiny"), prompt("tiny", 257));
-    let keep = |len: usize| prefilled(&model, &cx, &tokens[..len]).keep();
-    let mut states = KeptStates::new(usize::MAX);
-    for len in [100, 30, 110, 200] {
-        states.insert(keep(len));
-    }
-    states.insert(prefilled(&model, &cx, &[&tokens[..30], &[7; 60]].concat()).keep());
-    let longest =
-        |states: &KeptStates, len: usize| states.longest_prefix(&tokens[..len]).map(|k| k.position());
-    let all = [(29, None), (30, Some(30)), (99, Some(30)), (109, Some(100)), (257, Some(200))];
-    for (len, want) in all {
-        assert_eq!(longest(&states, len), want, "of {len}");
-    }
-    states.insert(keep(100));
-    assert_eq!(states.len(), 5, "equal tokens replace");
-    // One byte too few for all four: the one ten tokens after its predecessor is the cheapest to rebuild.
-    let lens = [30, 100, 110, 200];
-    let mut all = KeptStates::new(usize::MAX);
-    lens.iter().for_each(|&len| all.insert(keep(len)));
-    let all_bytes = all.bytes();
-    let (recurrent, caches): (Vec<usize>, Vec<usize>) = lens.iter().map(|&len| keep(len).bytes()).unzip();
-    let least = recurrent.iter().sum::<usize>() + caches[3] / 2;
-    let most = (recurrent.iter().sum::<usize>() + caches.iter().sum::<usize>()) * 3 / 4;
-    assert!((least..most).contains(&all_bytes), "{all_bytes}: states of one path share their cache");
-    let mut states = KeptStates::new(all_bytes - 1);
-    lens.iter().for_each(|&len| states.insert(keep(len)));
-    assert_eq!((states.len(), longest(&states, 119), longest(&states, 257)), (3, Some(100), Some(200)));
-    let mut none = KeptStates::new(0);
-    none.insert(keep(30));
-    none.insert(keep(100));
-    assert_eq!((none.len(), longest(&none, 257)), (1, Some(100)), "the latest always stays");
-    none.clear();
-    assert!(none.is_empty());
 }
