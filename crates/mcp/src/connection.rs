@@ -59,8 +59,9 @@ pub(crate) struct Connection {
 
 /// What a server may tell without being asked. Questions of servers (samples of a model, input of the user) are
 /// declined, which is what `rmcp` does where nothing is written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Listener {
+    /// Whether the tools are others than those that were listed; at first none were.
     tools_changed: AtomicBool,
 }
 
@@ -81,17 +82,15 @@ impl Connection {
     /// # Errors
     /// If that fails, or takes longer than the server has.
     pub(crate) async fn open(config: &ServerConfig) -> Result<Connection> {
+        let listener = Listener { tools_changed: AtomicBool::new(true) };
         let (greeting, tail) = match &config.transport {
             Transport::Stdio { .. } => {
                 let (process, tail) = spawn(config).map_err(|problem| failed(config, problem, ""))?;
-                (tokio::time::timeout(config.timeout, serve_client(Listener::default(), process)).await, tail)
+                (tokio::time::timeout(config.timeout, serve_client(listener, process)).await, tail)
             }
             Transport::Http { url, headers } => {
                 let transport = http(url, headers).map_err(|problem| failed(config, problem, ""))?;
-                (
-                    tokio::time::timeout(config.timeout, serve_client(Listener::default(), transport)).await,
-                    None,
-                )
+                (tokio::time::timeout(config.timeout, serve_client(listener, transport)).await, None)
             }
         };
         let problem = match greeting {

@@ -56,17 +56,18 @@ impl Servers {
         self.tools().iter().find(|tool| tool.name() == name).cloned()
     }
 
-    /// Lists the tools again if a server has said that they changed; returns whether they did. Meant for the time
-    /// between two turns, since other tools make another prompt.
+    /// Lists the tools again if a server has said that they changed, or was started again; returns whether they did.
+    /// Meant for the time between two turns, since other tools make another prompt.
     ///
     /// # Errors
-    /// If a server fails; the tools are as before then.
+    /// If a server fails. The tools are as before then, and are not asked for again until a server says so again.
     pub async fn refresh(&self) -> Result<bool> {
         let connections = join_all(self.servers.iter().map(Server::connection)).await;
         if !connections.iter().any(|connection| connection.tools_changed()) {
             return Ok(false);
         }
-        let lists = self.servers.iter().zip(&connections).map(|(s, c)| c.list_tools(&s.config));
+        let lists =
+            self.servers.iter().map(async |server| server.living().await?.list_tools(&server.config).await);
         let lists: Result<Vec<_>> = join_all(lists).await.into_iter().collect();
         let tools: Arc<[McpTool]> = catalog(&configs(&self.servers), lists?)?.into();
         let mut current = self.tools.write().unwrap_or_else(PoisonError::into_inner);
@@ -77,8 +78,8 @@ impl Servers {
 
     /// Calls the tool that the model knows by this name. If the future is dropped, the call is cancelled.
     ///
-    /// A server that has ended is started again, once per call. The call is then made (again) if it had not begun, or if
-    /// the tool's hints say that a second one does no harm.
+    /// A server that has ended is started again before the call. One that ends during the call is started again too, once;
+    /// the call is repeated only if the tool's hints say that this does no harm.
     ///
     /// # Errors
     /// If there is no such tool, or the server refuses the call, fails or takes too long. That a tool itself failed is
@@ -111,16 +112,17 @@ impl Server {
         Arc::clone(&*self.connection.lock().await)
     }
 
+    /// The connection, made anew if the server has ended.
+    async fn living(&self) -> Result<Arc<Connection>> {
+        let connection = self.connection().await;
+        if connection.is_dead() { self.reconnect(&connection).await } else { Ok(connection) }
+    }
+
     async fn call(&self, tool: &McpTool, arguments: Map<String, Value>) -> Result<ToolOutcome> {
-        let mut connection = self.connection().await;
-        let mut may_reconnect = true;
-        if connection.is_dead() {
-            connection = self.reconnect(&connection).await?;
-            may_reconnect = false;
-        }
+        let connection = self.living().await?;
         let error = match self.try_call(&connection, tool, arguments.clone()).await? {
             Ok(outcome) => return Ok(outcome),
-            Err(error) if may_reconnect && connection.has_died(&error) => error,
+            Err(error) if connection.has_died(&error) => error,
             Err(error) => return Err(self.refused(tool, &error)),
         };
         let stderr = connection.words().await;

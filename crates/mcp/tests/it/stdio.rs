@@ -103,6 +103,12 @@ fn a_server_that_died_is_started_again_and_only_harmless_calls_are_repeated() {
         assert!(sentence.ends_with("its last words:\n  ready\n  out of cheese"), "{sentence}");
         assert_eq!(call(&servers, "echo").await.as_deref(), Ok("{}"), "it was started again");
         assert_eq!(call(&servers, "crash_once").await.as_deref(), Ok("the second time"));
+        assert!(!servers.refresh().await.expect("the list is good"), "it has the same tools as before");
+        std::fs::write(folder.join("more"), "").expect("the folder can be written to");
+        assert_eq!(call(&servers, "crash_once").await.as_deref(), Ok("the second time"));
+        assert!(!servers.refresh().await.expect("nothing is asked"), "nothing has been said");
+        servers.call("crash", arguments(json!({}))).await.expect_err("it crashes");
+        assert!(servers.refresh().await.expect("the list is good"), "the server that runs now has one more");
         servers.close().await;
     });
 }

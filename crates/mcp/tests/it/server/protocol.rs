@@ -33,7 +33,8 @@ pub enum Reply {
 
 impl Script {
     pub fn new(folder: &Path) -> Script {
-        Script { folder: folder.into(), has_more: false.into(), meeting: 0.into(), met: Condvar::new() }
+        let has_more = folder.join("more").exists().into();
+        Script { folder: folder.into(), has_more, meeting: 0.into(), met: Condvar::new() }
     }
 
     /// Answers one message.
