@@ -6,6 +6,7 @@
 mod budget;
 mod fixtures;
 mod follow_up;
+mod grammar;
 mod messages;
 mod origin;
 mod persona;
