@@ -15,6 +15,7 @@ mod hub;
 mod model;
 mod output;
 mod page;
+mod persona;
 mod progress;
 mod session;
 mod terminal;

@@ -25,6 +25,7 @@ use crate::model::{ModelFacts, Text};
 use crate::personas::{Installed, Personas};
 use crate::prepare::{Prepared, Prompt, Turn};
 use crate::request::{Input, Request};
+use crate::rounds::{Connected, Tools};
 use crate::router::new_id;
 use crate::states::Store;
 use crate::worker::Worker;
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     scheduler: Options,
     /// One permit per prompt that may be rendered and tokenised at once.
     preparing: Semaphore,
+    tools: Connected,
     is_closing: AtomicBool,
 }
 
@@ -109,6 +111,7 @@ impl App {
             personas,
             scheduler: options,
             preparing: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            tools: Connected::new(),
             is_closing: AtomicBool::new(false),
         })))
     }
@@ -117,7 +120,7 @@ impl App {
     ///
     /// # Errors
     /// The request is wrong, too many wait already, or the server is shutting down.
-    pub async fn ask(&self, caller: &Caller, request: Request) -> Result<AnswerStream, ApiError> {
+    pub(crate) async fn ask_once(&self, caller: &Caller, request: Request) -> Result<AnswerStream, ApiError> {
         let asked = Instant::now();
         let model = match self.persona_of(&request)? {
             Some(persona) => self.name_of(persona.name()),
@@ -330,6 +333,16 @@ impl App {
 
     pub(crate) fn personas(&self) -> &Personas {
         &self.0.personas
+    }
+
+    /// Offers the tools of MCP servers from now on. Those of a second call are not taken.
+    pub fn offer(&self, tools: Tools) {
+        let _ = self.0.tools.set(Arc::new(tools));
+    }
+
+    /// The tools of MCP servers, if there are any.
+    pub(crate) fn tools(&self) -> Option<&Arc<Tools>> {
+        self.0.tools.get()
     }
 
     /// Takes no new work from now on.

@@ -30,6 +30,7 @@ mod page;
 pub mod personas;
 mod prepare;
 pub mod request;
+pub mod rounds;
 pub mod router;
 pub mod server;
 pub mod states;

@@ -13,9 +13,11 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use tangelo_mcp::{Allowed, Config, Servers};
 use tokio::sync::oneshot;
 
 use crate::app::App;
+use crate::rounds::Tools;
 use crate::router::{Options, router};
 
 /// Threads for connections; each request is little work for them.
@@ -52,6 +54,9 @@ pub enum ServerError {
         /// What is wrong with it, and the remedy.
         problem: String,
     },
+    /// An MCP server that cannot be used.
+    #[error(transparent)]
+    Tools(#[from] tangelo_mcp::Error),
     /// Threads, signals or connections cannot be had from the system.
     #[error("the server cannot go on: {0}")]
     System(#[from] io::Error),
@@ -73,18 +78,22 @@ pub fn bind(address: SocketAddr, has_keys: bool, is_insecure: bool) -> Result<Tc
     bound.map_err(|cause| ServerError::Bind { address, cause })
 }
 
-/// Serves in this thread until the program is told to stop by a signal.
+/// Serves in this thread until the program is told to stop by a signal, with the tools of MCP servers if any are given.
 ///
 /// # Errors
-/// [`ServerError::System`].
+/// [`ServerError::System`], [`ServerError::Tools`].
 pub fn run(
     listener: TcpListener,
     app: App,
     options: &Options,
     drain_time: Duration,
+    tools: Option<(Config, Allowed)>,
 ) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     runtime.block_on(async {
+        if let Some((config, allowed)) = tools {
+            app.offer(Tools::new(Servers::connect(&config).await?, allowed));
+        }
         let mut signals = Signals::new()?;
         serve(listener, app, options, drain_time, async move || signals.next().await).await
     })

@@ -9,10 +9,12 @@ mod generate;
 mod logits;
 mod ls;
 mod perplexity;
+mod persona;
 mod pull;
 mod rm;
 mod serve;
 mod show;
+mod state;
 mod synth;
 mod tokenize;
 
@@ -29,6 +31,8 @@ enum Command {
     Chat(chat::Args),
     Generate(generate::Args),
     Serve(serve::Args),
+    Persona(persona::Args),
+    State(state::Args),
     Pull(pull::Args),
     Ls(ls::Args),
     Rm(rm::Args),
@@ -50,6 +54,8 @@ impl Cli {
             Command::Chat(args) => chat::run(args),
             Command::Generate(args) => generate::run(args),
             Command::Serve(args) => serve::run(args),
+            Command::Persona(args) => persona::run(args),
+            Command::State(args) => state::run(args),
             Command::Pull(args) => pull::run(args),
             Command::Ls(args) => ls::run(args),
             Command::Rm(args) => rm::run(args),

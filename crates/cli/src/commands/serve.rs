@@ -11,13 +11,14 @@ use tangelo_chat::Renderer;
 use tangelo_core::limits::{CONFIG_BYTES_MAX, TEMPLATE_BYTES_MAX};
 use tangelo_engine::{Folder, check_context, context_bytes, default_context, scheduler};
 use tangelo_formats::template::ChatTemplate;
+use tangelo_mcp::Allowed;
 use tangelo_serve::app::now_unix_s;
-use tangelo_serve::{App, Keys, ModelFacts, Options, Settings, Store, Text};
+use tangelo_serve::{App, Keys, ModelFacts, Options, Personas, Settings, Store, Text};
 
 use crate::args::{chunk_tokens, usage};
 use crate::device::parse_size;
-use crate::model;
 use crate::session::{ModelArgs, parse_count};
+use crate::{model, persona};
 
 /// Part of the available memory that states may take without being told: the rest is for activations and others.
 const STATE_SHARE: u64 = 2;
@@ -46,6 +47,16 @@ pub struct Args {
     /// A Jinja chat template to use instead of the model's own
     #[arg(long, value_name = "FILE")]
     chat_template: Option<PathBuf>,
+    /// Offer the personas of this folder's .toml files, with the states that `tangelo persona build` made of them
+    #[arg(long, value_name = "FOLDER")]
+    personas: Option<PathBuf>,
+    /// Offer the tools of the MCP servers in this file (`mcpServers`, as other programs have it)
+    #[arg(long, value_name = "FILE")]
+    mcp: Option<PathBuf>,
+    /// Tools of MCP servers that are offered and called without asking anybody, by name or pattern; also `allow` in the
+    /// file (may be repeated)
+    #[arg(long, value_name = "PATTERN", requires = "mcp")]
+    mcp_allow: Vec<String>,
 }
 
 /// Who may call.
@@ -124,6 +135,8 @@ pub fn run(args: Args) -> Result<()> {
         cors_origins: args.network.cors_origin.clone(),
         body_bytes_max: usize::try_from(args.network.body_limit).unwrap_or(usize::MAX),
     };
+    let tools = args.mcp.as_deref().map(tangelo_mcp::Config::read).transpose()?;
+    let tools = tools.map(|config| (config, Allowed::new(args.mcp_allow.iter().cloned())));
     let app = args.open(keys)?;
     let facts = app.model();
     println!(
@@ -133,7 +146,7 @@ pub fn run(args: Args) -> Result<()> {
         facts.context_tokens
     );
     let drain_time = Duration::from_secs(args.network.drain_time);
-    Ok(tangelo_serve::run(listener, app, &options, drain_time)?)
+    Ok(tangelo_serve::run(listener, app, &options, drain_time, tools)?)
 }
 
 impl Args {
@@ -171,6 +184,8 @@ impl Args {
             folder = Some(Folder::open(path, self.states.disk_budget, model.clone())?);
             states = Some(Store::open(path, self.states.disk_budget)?);
         }
+        let sources = self.personas.as_deref().map(persona::read_folder).transpose()?.unwrap_or_default();
+        let personas = Personas::new(sources, &text, &model)?;
         let settings = Settings {
             keys,
             scheduler: scheduler::Options {
@@ -183,6 +198,7 @@ impl Args {
             },
             folder,
             states,
+            personas,
             max_tokens: self.work.max_tokens,
         };
         Ok(App::start(model, cx, text, facts, settings)?)

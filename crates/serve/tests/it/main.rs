@@ -9,6 +9,7 @@ mod dialects;
 mod limits;
 mod load;
 mod named_states;
+mod personas;
 mod server;
 mod turns;
 /// Shared with the tests of constraints.

@@ -74,17 +74,34 @@ impl Drop for Scratch {
     }
 }
 
+/// The miniature model of the fixtures.
+pub struct Opened {
+    pub checkpoint: Checkpoint,
+    pub cx: Cx,
+    pub model: Model,
+    pub text: Text,
+}
+
+impl Opened {
+    pub fn new() -> Opened {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny");
+        let checkpoint = Checkpoint::open(&folder).expect("the miniature model");
+        let TokenizerSource::Json(json) = checkpoint.tokenizer_source() else {
+            panic!("it has a tokenizer.json")
+        };
+        let json = std::fs::read(json).expect("it can be read");
+        let tokenizer = Tokenizer::from_json(&json).expect("a tokenizer");
+        let template = checkpoint.chat_template().expect("readable");
+        let template = ChatTemplate::require(template).expect("a template");
+        let cx = Cx::new(1, Simd::best()).expect("a context");
+        let model = Model::load(&cx, &checkpoint).expect("weights");
+        let text = Text::new(&checkpoint, tokenizer, Some(Renderer::new(template)));
+        Opened { checkpoint, cx, model, text }
+    }
+}
+
 fn open(plan: &Plan) -> App {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny");
-    let checkpoint = Checkpoint::open(&folder).expect("the miniature model");
-    let TokenizerSource::Json(json) = checkpoint.tokenizer_source() else {
-        panic!("it has a tokenizer.json")
-    };
-    let tokenizer = Tokenizer::from_json(&std::fs::read(json).expect("it can be read")).expect("a tokenizer");
-    let template = ChatTemplate::require(checkpoint.chat_template().expect("readable")).expect("a template");
-    let cx = Cx::new(1, Simd::best()).expect("a context");
-    let model = Model::load(&cx, &checkpoint).expect("weights");
-    let text = Text::new(&checkpoint, tokenizer, Some(Renderer::new(template)));
+    let Opened { checkpoint, cx, model, text } = Opened::new();
     let context = plan.context;
     let state_bytes = usize::try_from(context_bytes(&model, context)).expect("small") * 8;
     let facts = ModelFacts::new("tiny".to_owned(), &checkpoint, &model, &text, context, 0);

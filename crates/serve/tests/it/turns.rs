@@ -67,7 +67,7 @@ impl Talk<'_> {
             let system = json!({"role": "system", "content": words(&mut seed.clone(), count)});
             let talk = Talk { server, tools: tools.clone(), messages: vec![system] };
             let body = json!({"model": "tiny", "messages": talk.messages, "tools": talk.tools});
-            let explained = server.post("/v1/cache/explain", &body).json();
+            let explained = server.post("/v1/cache/explain", &body).json(200);
             if explained["prompt_tokens"].as_u64().expect("a number") >= 6000 {
                 *seed += 1;
                 return talk;
@@ -86,9 +86,7 @@ impl Talk<'_> {
             "reasoning": {"max_tokens": 15},
             "seed": seed,
         });
-        let response = self.server.post("/v1/chat/completions", &body);
-        assert_eq!(response.status, 200);
-        let answer = response.json();
+        let answer = self.server.post("/v1/chat/completions", &body).json(200);
         let count = |value: &Value| value.as_u64().expect("a number");
         let usage = &answer["usage"];
         let message = &answer["choices"][0]["message"];
