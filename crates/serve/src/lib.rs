@@ -6,9 +6,9 @@
 //!                    └───────────── Piece ◄─────────── guide ◄──────────────┘
 //! ```
 //!
-//! A dialect in [`wire`] translates a body to a [`request::Request`] and the pieces of the answer back. What is between is
-//! the same for all: [`prepare`](mod@prepare) makes tokens of it or refuses it, the [`worker`] owns everything that
-//! computes, and a [`guide`] reads each answer token by token. Async code never computes and the thread that computes
+//! A dialect in `wire` translates a body to a [`request::Request`] and the pieces of the answer back. What is between is
+//! the same for all: `prepare` makes tokens of it or refuses it, the `worker` owns everything that
+//! computes, and a `guide` reads each answer token by token. Async code never computes and the thread that computes
 //! never waits. This crate doesn't decide about tokens: sampling, batching and states are the engine's.
 
 #![forbid(unsafe_code)]

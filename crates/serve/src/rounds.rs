@@ -61,7 +61,7 @@ impl App {
     /// Begins to answer a request, with the tools of MCP servers if there are any and it may use them.
     ///
     /// # Errors
-    /// As [`App::ask_once`].
+    /// The request is wrong, too many wait already, or the server is shutting down.
     pub async fn ask(&self, caller: &Caller, mut request: Request) -> Result<AnswerStream, ApiError> {
         let Some(tools) = self.tools().filter(|_| may_use_tools(&request)).cloned() else {
             return self.ask_once(caller, request).await;
