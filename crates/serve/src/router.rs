@@ -3,16 +3,18 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
+use axum::{Extension, Router};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::wire::extract::BodyTime;
 use crate::{admin, explain, page, personas, states, wire};
 
 /// Names the request in logs on both sides.
@@ -28,11 +30,14 @@ pub struct Options {
     pub cors_origins: Vec<String>,
     /// Most bytes of a body, but for imported states.
     pub body_bytes_max: usize,
+    /// In what time a body must have arrived, and each piece of an imported state.
+    pub body_time: Duration,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cors_origins: Vec::new(), body_bytes_max: 32 << 20 }
+        let BodyTime(body_time) = BodyTime::default();
+        Options { cors_origins: Vec::new(), body_bytes_max: 32 << 20, body_time }
     }
 }
 
@@ -46,7 +51,8 @@ pub fn router(app: App, options: &Options) -> Router {
         .merge(page::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(options.body_bytes_max));
+        .layer(DefaultBodyLimit::max(options.body_bytes_max))
+        .layer(Extension(BodyTime(options.body_time)));
     let routes = match cors(&options.cors_origins) {
         Some(cors) => routes.layer(cors),
         None => routes,

@@ -78,12 +78,15 @@ struct NetworkArgs {
     /// Listen on an address that others can reach without asking for a key
     #[arg(long)]
     insecure_bind: bool,
-    /// Let pages of this origin call from a browser, such as https://example.org; * for all (may be repeated)
+    /// Let pages of this origin call from a browser, such as `https://example.org`; * for all (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
     /// Most bytes of a request, such as 32MiB
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size)]
     body_limit: u64,
+    /// Seconds in which the body of a request must have arrived
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    body_time: u64,
     /// Seconds that answers under way may take after the program was told to stop
     #[arg(long, value_name = "S", default_value_t = 30)]
     drain_time: u64,
@@ -134,6 +137,7 @@ pub fn run(args: Args) -> Result<()> {
     let options = Options {
         cors_origins: args.network.cors_origin.clone(),
         body_bytes_max: usize::try_from(args.network.body_limit).unwrap_or(usize::MAX),
+        body_time: Duration::from_secs(args.network.body_time),
     };
     let tools = args.mcp.as_deref().map(tangelo_mcp::Config::read).transpose()?;
     let tools = tools.map(|config| (config, Allowed::new(args.mcp_allow.iter().cloned())));

@@ -32,6 +32,9 @@ pub fn routes() -> Router<App> {
 async fn create(State(app): State<App>, caller: Caller, Body(body): Body) -> Result<Json<Value>, ApiError> {
     let fields = Fields::of_body(&body);
     let name = new_name(&fields)?;
+    if fields.get("from_response").is_some() {
+        return Err(fields.refused("from_response", "is not supported; send the conversation as `messages`"));
+    }
     let origin = app.ingredients(&caller, prompt_of(&fields)?).await?;
     Ok(Json(object(&app.keep_as(caller.owner, &name, origin).await?)))
 }

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 use tangelo_engine::Reason;
@@ -19,6 +19,7 @@ use super::store::{New, NewFile, check_name};
 use crate::app::{App, blocking, now_unix_s};
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::wire::extract::BodyTime;
 
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -82,6 +83,7 @@ pub async fn import(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
+    Extension(time): Extension<BodyTime>,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let owner = caller.owner;
@@ -92,7 +94,7 @@ pub async fn import(
             Ok((store.new_file(owner)?, store.bytes_left()))
         })
         .await?;
-    let file = receive(body, file, bytes_max).await?;
+    let file = receive(body, file, bytes_max, time).await?;
     let path: PathBuf = file.path().to_path_buf();
     let restored = app.restore(&path).await?;
     let tokens = restored.sequence.tokens().to_vec();
@@ -109,7 +111,12 @@ pub async fn import(
 }
 
 /// Writes a body to a file.
-async fn receive(body: Body, file: NewFile, bytes_max: u64) -> Result<NewFile, ApiError> {
+async fn receive(
+    body: Body,
+    file: NewFile,
+    bytes_max: u64,
+    BodyTime(time): BodyTime,
+) -> Result<NewFile, ApiError> {
     let (sender, mut pieces) = mpsc::channel::<Bytes>(PIECES_WAITING);
     let written = tokio::task::spawn_blocking(move || -> io::Result<NewFile> {
         let mut out = File::create(file.path())?;
@@ -121,7 +128,9 @@ async fn receive(body: Body, file: NewFile, bytes_max: u64) -> Result<NewFile, A
     });
     let mut body = body.into_data_stream();
     let mut left = bytes_max;
-    while let Some(piece) = body.next().await {
+    let late =
+        |_| ApiError::with_status(StatusCode::REQUEST_TIMEOUT, "the rest of the state file did not come");
+    while let Some(piece) = tokio::time::timeout(time, body.next()).await.map_err(late)? {
         let broken = |_| ApiError::invalid(None, "the state file did not arrive whole");
         let piece = piece.map_err(broken)?;
         left = left.checked_sub(piece.len() as u64).ok_or_else(|| {

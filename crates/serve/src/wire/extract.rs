@@ -1,5 +1,7 @@
 //! Bodies of requests, and errors in a dialect's own shape.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -8,6 +10,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+
+/// In what time a body must have arrived, or the next piece of one without a limit to its size. An extension of requests.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyTime(pub Duration);
+
+impl Default for BodyTime {
+    fn default() -> BodyTime {
+        BodyTime(Duration::from_secs(60))
+    }
+}
 
 /// A JSON object.
 ///
@@ -24,7 +36,13 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             let message = "the body must be sent with `Content-Type: application/json`";
             return Err(ApiError::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let BodyTime(time) = request.extensions().get().copied().unwrap_or_default();
+        let arriving = tokio::time::timeout(time, Bytes::from_request(request, state));
+        let late = |_| {
+            let message = format!("the body did not arrive within {} seconds", time.as_secs_f32());
+            ApiError::with_status(StatusCode::REQUEST_TIMEOUT, message)
+        };
+        let bytes = arriving.await.map_err(late)?.map_err(|rejection| {
             let too_large = rejection.status() == StatusCode::PAYLOAD_TOO_LARGE;
             let message = if too_large {
                 "the body is larger than this server accepts; send less, or raise its limit"
@@ -98,10 +116,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_changes_its_shape_and_nothing_else() {
-        let error = ApiError {
-            retry_after: Some(std::time::Duration::from_secs(3)),
-            ..ApiError::invalid(None, "no")
-        };
+        let error = ApiError { retry_after: Some(Duration::from_secs(3)), ..ApiError::invalid(None, "no") };
         let response = errors_as(error.into_response(), |error| json!({ "error": error.message })).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         assert_eq!(response.headers()[header::RETRY_AFTER], "3");

@@ -1,5 +1,9 @@
 //! What is refused, and how it is said.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::client::send;
@@ -66,6 +70,17 @@ fn what_cannot_be_honoured_is_refused_before_anything_is_said() {
         error["error"]["message"].as_str().is_some_and(|text| text.contains("context holds 4096")),
         "{error}"
     );
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = Server::start(Plan { body_time: Duration::from_millis(100), ..Plan::default() });
+    let mut stream = TcpStream::connect(server.address).expect("it listens");
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n\r\n{";
+    stream.write_all(head.as_bytes()).expect("the head is sent");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("the server ends the connection");
+    assert!(said.starts_with("HTTP/1.1 408") && said.contains("did not arrive within 0.1 seconds"), "{said}");
 }
 
 #[test]

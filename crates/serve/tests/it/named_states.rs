@@ -121,6 +121,8 @@ fn names_are_checked_and_a_server_without_a_folder_says_so() {
         assert_eq!(refused["error"]["param"], "name");
     }
     server.post("/v1/states", &json!({"name": "x"})).json(400);
+    let from = json!({"name": "x", "prompt": "x", "from_response": "resp_1"});
+    assert_eq!(server.post("/v1/states", &from).json(400)["error"]["param"], "from_response");
     let body = json!({"state": "none", "prompt": "x", "max_tokens": 1});
     server.post("/v1/completions", &body).json(404);
     let without = Server::start(Plan::default());

@@ -33,6 +33,7 @@ pub struct Plan {
     pub personas: Vec<Source>,
     pub drain_time: Duration,
     pub body_bytes_max: usize,
+    pub body_time: Duration,
 }
 
 impl Default for Plan {
@@ -46,6 +47,7 @@ impl Default for Plan {
             personas: Vec::new(),
             drain_time: PATIENCE,
             body_bytes_max: 1 << 20,
+            body_time: PATIENCE,
         }
     }
 }
@@ -134,7 +136,8 @@ impl Server {
         let app = open(&plan);
         let listener = tangelo_serve::bind(([127, 0, 0, 1], 0).into(), false, false).expect("a port");
         let address = listener.local_addr().expect("an address");
-        let options = Options { body_bytes_max: plan.body_bytes_max, ..Options::default() };
+        let Plan { body_bytes_max, body_time, .. } = plan;
+        let options = Options { body_bytes_max, body_time, ..Options::default() };
         let (stop, mut told) = mpsc::unbounded_channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
