@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tangelo_engine::{Sequence, state_file};
 use tangelo_formats::Checkpoint;
@@ -78,12 +79,23 @@ pub fn target(data: &[u8]) -> bool {
     state_file::restore(path(), model()).is_ok()
 }
 
-/// Writes the hash of the data into the header, if there is a place for it.
+/// Writes the hash of the header's values and the data into the header, if there is a place for it.
 fn mend_hash(data: &mut [u8]) {
     let Some((length, _)) = data.split_first_chunk::<8>() else { return };
     let start = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|n| n.checked_add(8));
-    let Some(contents) = start.and_then(|start| data.get(start..)) else { return };
-    let hash: String = Sha256::digest(contents).iter().map(|b| format!("{b:02x}")).collect();
+    let Some((head, contents)) = start.and_then(|start| data.split_at_checked(start)) else { return };
+    let header: Value = serde_json::from_slice(head.get(8..).unwrap_or_default()).unwrap_or_default();
+    let value = |key: &str| header["__metadata__"][key].as_str().unwrap_or_default();
+    let mut hasher = Sha256::new();
+    // Older versions hash the data alone.
+    if !["1", "2"].contains(&value("version")) {
+        for text in ["model", "position", "kv", "template"].map(value) {
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+    }
+    hasher.update(contents);
+    let hash: String = hasher.finalize().iter().map(|b| format!("{b:02x}")).collect();
     let key = data.windows(HASH_KEY.len()).position(|w| w == HASH_KEY).map(|at| at + HASH_KEY.len());
     if let Some(place) = key.and_then(|at| data.get_mut(at..at + HASH_DIGITS)) {
         place.copy_from_slice(hash.as_bytes());
