@@ -25,7 +25,9 @@ fn a_full_queue_refuses_at_once_and_the_server_stays_responsive() {
     let server = Server::start(Plan { parallel: 1, queue: 1, ..Plan::default() });
     let first = begin(&server);
     let waiting = thread::scope(|scope| {
-        let second = scope.spawn(|| server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 1})));
+        let second = scope.spawn(|| {
+            server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 1, "ignore_eos": true}))
+        });
         server.wait_for("tangelo_requests_waiting", 1);
         let started = Instant::now();
         for _ in 0..20 {
@@ -53,7 +55,7 @@ fn a_client_that_leaves_frees_its_place() {
     assert_eq!(server.metric("tangelo_answers_cancelled_total"), 1);
     let tokens = server.metric("tangelo_answer_tokens_total");
     assert!(tokens < 4000, "it did not go on to its end: {tokens}");
-    server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 1})).json(200);
+    server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 1, "ignore_eos": true})).json(200);
 }
 
 #[test]
@@ -66,7 +68,8 @@ fn told_to_stop_it_refuses_new_work_and_finishes_the_old() {
     server.stop();
     // The signal is on its way to another thread.
     let refused = loop {
-        let refused = server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 1}));
+        let refused =
+            server.post("/v1/completions", &json!({"prompt": "x", "max_tokens": 1, "ignore_eos": true}));
         if refused.status != 200 {
             break refused;
         }
