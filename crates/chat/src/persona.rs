@@ -27,14 +27,15 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Number, Value};
+use tangelo_core::SamplingOverrides;
 use tangelo_core::limits::{PERSONA_BYTES_MAX, PERSONA_NAME_BYTES_MAX, STOP_STRINGS_MAX};
 
 use crate::error::{Error, Result};
 use crate::message::{Conversation, Message, Role, Tool};
 use crate::render::RenderOptions;
 
-/// Who answers: what a conversation begins with, and how its answers are chosen.
-#[derive(Debug, Clone, PartialEq)]
+/// Who answers: what a conversation begins with, and how its answers are chosen. The default says nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Persona {
     /// Letters, digits, `-`, `_` and `.`, so that it can stand in a model's name, in an address and in a file's name.
     pub name: String,
@@ -47,40 +48,11 @@ pub struct Persona {
     /// What it says first.
     pub greeting: Option<String>,
     /// How its tokens are chosen.
-    pub sampling: Sampling,
+    pub sampling: SamplingOverrides,
     /// Whether and how long it thinks before it answers.
     pub thinking: Thinking,
     /// Further variables for the chat template.
     pub template_kwargs: Map<String, Value>,
-}
-
-/// How tokens are chosen and when an answer ends, where the persona says so.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sampling {
-    /// Divides the logits; 0 takes the most probable token.
-    pub temperature: Option<f32>,
-    /// How many of the most probable tokens stay; 0 for all.
-    pub top_k: Option<usize>,
-    /// Probability that the tokens that stay reach together.
-    pub top_p: Option<f32>,
-    /// Least probability relative to the best.
-    pub min_p: Option<f32>,
-    /// Divides the logits of tokens of prompt and answer.
-    pub repetition_penalty: Option<f32>,
-    /// Subtracted from the logits of tokens of the answer.
-    pub presence_penalty: Option<f32>,
-    /// The same, once for each time.
-    pub frequency_penalty: Option<f32>,
-    /// Tokens that the penalties look back.
-    pub penalty_window: Option<usize>,
-    /// Seed of the random numbers.
-    pub seed: Option<u64>,
-    /// Most tokens of an answer, reasoning included.
-    pub max_tokens: Option<usize>,
-    /// Texts that end an answer.
-    #[serde(default)]
-    pub stop: Vec<String>,
 }
 
 /// Whether and how long a persona thinks.
@@ -103,7 +75,7 @@ struct File {
     tools: Option<toml::Value>,
     greeting: Option<String>,
     #[serde(default)]
-    sampling: Sampling,
+    sampling: SamplingOverrides,
     #[serde(default)]
     thinking: Thinking,
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! `generation_config.json`: how the authors suggest to sample. Every key is optional.
 
 use serde_json::Value;
+use tangelo_core::SamplingOverrides;
 
 use crate::config::Fields;
 use crate::error::{Error, Result};
@@ -38,6 +39,19 @@ impl GenerationConfig {
     /// [`Error::Json`] for broken text, [`Error::Config`] for a key of the wrong type.
     pub fn from_json(text: &str) -> Result<GenerationConfig> {
         GenerationConfig::from_value(&json::parse("generation_config.json", text)?)
+    }
+
+    /// What the authors suggest, as wishes that somebody else's come before.
+    pub fn overrides(&self) -> SamplingOverrides {
+        SamplingOverrides {
+            temperature: if self.do_sample == Some(false) { Some(0.0) } else { self.temperature },
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            max_tokens: self.max_new_tokens,
+            ..SamplingOverrides::default()
+        }
     }
 
     pub(crate) fn from_value(value: &Value) -> Result<GenerationConfig> {

@@ -160,20 +160,7 @@ fn apply(persona: &Persona, request: &mut Request) -> Result<(), ApiError> {
             return Err(ApiError::invalid(Some("persona".to_owned()), message));
         }
     };
-    let (own, given) = (&persona.sampling, &mut request.sampling);
-    given.temperature = given.temperature.or(own.temperature);
-    given.top_k = given.top_k.or(own.top_k);
-    given.top_p = given.top_p.or(own.top_p);
-    given.min_p = given.min_p.or(own.min_p);
-    given.repetition_penalty = given.repetition_penalty.or(own.repetition_penalty);
-    given.presence_penalty = given.presence_penalty.or(own.presence_penalty);
-    given.frequency_penalty = given.frequency_penalty.or(own.frequency_penalty);
-    given.penalty_window = given.penalty_window.or(own.penalty_window);
-    given.seed = given.seed.or(own.seed);
-    request.max_tokens = request.max_tokens.or(own.max_tokens);
-    if request.stops.is_empty() {
-        request.stops.clone_from(&own.stop);
-    }
+    request.sampling = std::mem::take(&mut request.sampling).or(persona.sampling.clone());
     request.thinking.enabled = request.thinking.enabled.or(persona.thinking.enabled);
     request.thinking.budget = request.thinking.budget.or(persona.thinking.budget);
     for (name, value) in &persona.template_kwargs {
@@ -202,7 +189,10 @@ mod tests {
         request.template_kwargs.insert("a".into(), json!(3));
         apply(&persona, &mut request).expect("a conversation");
         assert_eq!((request.sampling.temperature, request.sampling.top_k), (Some(0.9), Some(5)));
-        assert_eq!((request.max_tokens, request.stops.as_slice()), (Some(9), &["quack".to_owned()][..]));
+        assert_eq!(
+            (request.sampling.max_tokens, request.sampling.stop.as_slice()),
+            (Some(9), &["quack".to_owned()][..])
+        );
         assert_eq!((request.thinking.enabled, request.thinking.budget), (Some(false), Some(7)));
         assert_eq!(Value::Object(request.template_kwargs), json!({"a": 3, "b": 2}));
         let Input::Chat(conversation) = request.input else { panic!("it stays a conversation") };

@@ -2,20 +2,17 @@
 //!
 //! Everything that a request asks for is either set up here or refused here, before the first token.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hasher as _};
-
 use tangelo_chat::budget::MARGIN_TOKENS_DEFAULT;
 use tangelo_chat::dialect::CallGrammar;
 use tangelo_chat::{Conversation, RenderOptions, StopStrings, StreamParser, ThinkingBudget, Tool};
-use tangelo_core::TokenId;
+use tangelo_core::{SamplingOverrides, TokenId};
 use tangelo_engine::{Constraint, Grammar, Limits, SamplingParams};
 use tangelo_formats::tokenizer::EncodeOptions;
 
 use crate::app::Inner;
 use crate::error::ApiError;
 use crate::guide::Reading;
-use crate::request::{Format, Input, Request, SamplingOverrides, ToolChoice};
+use crate::request::{Format, Input, Request, ToolChoice};
 
 /// Tokens of an answer that are left for its content if it must be of a grammar, as part of all: the others may be
 /// reasoning.
@@ -70,7 +67,9 @@ impl Inner {
             return Err(tangelo_engine::Error::PromptTooLong { prompt, context }.into());
         }
         let room = context - prompt.ids.len();
-        let max_tokens = request.max_tokens.or(self.max_tokens).or(self.text.suggested.max_new_tokens);
+        let server = SamplingOverrides { max_tokens: self.max_tokens, ..SamplingOverrides::default() };
+        let sampling = request.sampling.clone().or(server).or(self.text.suggested.overrides());
+        let max_tokens = sampling.max_tokens;
         let limits = Limits {
             stop_ids: if request.ignore_eos { Vec::new() } else { self.text.stop_ids.clone() },
             min_tokens: request.min_tokens,
@@ -78,7 +77,7 @@ impl Inner {
             context,
         };
         let max_tokens = max_tokens.unwrap_or(room).min(room);
-        let mut params = self.sampling(&request.sampling, request.logprobs);
+        let mut params = SamplingParams { logprobs: request.logprobs, ..SamplingParams::new(&sampling) };
         if request.tool_choice == ToolChoice::None && !tools.is_empty() {
             self.forbid_calls(&mut params);
         }
@@ -95,7 +94,7 @@ impl Inner {
             });
             let reading = Reading {
                 tokenizer: self.text.tokenizer.clone(),
-                stops: StopStrings::new(request.stops.clone()),
+                stops: StopStrings::new(sampling.stop.clone()),
                 parser,
                 budget,
                 constraint,
@@ -140,29 +139,6 @@ impl Inner {
                     starts_in_reasoning: rendered.starts_in_reasoning,
                 })
             }
-        }
-    }
-
-    /// What the client gives, else what the model's authors suggest, else the model's own distribution.
-    fn sampling(&self, given: &SamplingOverrides, logprobs: Option<usize>) -> SamplingParams {
-        let (suggested, plain) = (&self.text.suggested, SamplingParams::default());
-        let is_greedy = suggested.do_sample == Some(false) && given.temperature.is_none();
-        let temperature = given.temperature.or(suggested.temperature).unwrap_or(plain.temperature);
-        SamplingParams {
-            temperature: if is_greedy { 0.0 } else { temperature },
-            top_k: given.top_k.or(suggested.top_k).filter(|&k| k > 0),
-            top_p: given.top_p.or(suggested.top_p).unwrap_or(plain.top_p),
-            min_p: given.min_p.or(suggested.min_p).unwrap_or(plain.min_p),
-            repetition_penalty: given
-                .repetition_penalty
-                .or(suggested.repetition_penalty)
-                .unwrap_or(plain.repetition_penalty),
-            presence_penalty: given.presence_penalty.unwrap_or(plain.presence_penalty),
-            frequency_penalty: given.frequency_penalty.unwrap_or(plain.frequency_penalty),
-            penalty_window: given.penalty_window,
-            logit_bias: given.logit_bias.clone().unwrap_or_default(),
-            seed: given.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()),
-            logprobs,
         }
     }
 
@@ -261,7 +237,7 @@ fn check(request: &Request) -> Result<(), ApiError> {
             "`min_tokens` cannot be given together with a format of the answer, which says where it ends";
         return Err(ApiError::invalid(Some("min_tokens".to_owned()), message));
     }
-    if request.max_tokens.is_some_and(|max| max < request.min_tokens) {
+    if request.sampling.max_tokens.is_some_and(|max| max < request.min_tokens) {
         let message = "`min_tokens` is more than the most tokens of the answer";
         return Err(ApiError::invalid(Some("min_tokens".to_owned()), message));
     }

@@ -1,10 +1,8 @@
 //! What is asked of the model, whichever dialect it was asked in.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 use tangelo_chat::Conversation;
-use tangelo_core::TokenId;
+use tangelo_core::{SamplingOverrides, TokenId};
 
 /// A request that every dialect is translated to.
 #[derive(Debug, Clone)]
@@ -27,14 +25,10 @@ pub struct Request {
     pub thinking: Thinking,
     /// Further variables for the chat template.
     pub template_kwargs: Map<String, Value>,
-    /// How to choose tokens.
+    /// How to choose tokens, and when each answer ends.
     pub sampling: SamplingOverrides,
-    /// Texts that end the answer.
-    pub stops: Vec<String>,
     /// Number of answers.
     pub n: usize,
-    /// Most tokens of each answer, reasoning included.
-    pub max_tokens: Option<usize>,
     /// Tokens that each answer has at least.
     pub min_tokens: usize,
     /// Whether the model's own stop tokens are ignored.
@@ -57,9 +51,7 @@ impl Request {
             thinking: Thinking::default(),
             template_kwargs: Map::new(),
             sampling: SamplingOverrides::default(),
-            stops: Vec::new(),
             n: 1,
-            max_tokens: None,
             min_tokens: 0,
             ignore_eos: false,
             logprobs: None,
@@ -149,29 +141,4 @@ impl From<Effort> for Thinking {
         };
         Thinking { enabled: Some(enabled), budget }
     }
-}
-
-/// Parameters of sampling that the client gives; the others come from the persona, then from the model's authors.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SamplingOverrides {
-    /// Divides the logits; 0 takes the most probable token.
-    pub temperature: Option<f32>,
-    /// How many of the most probable tokens stay; 0 for all.
-    pub top_k: Option<usize>,
-    /// Probability that the tokens that stay reach together.
-    pub top_p: Option<f32>,
-    /// Least probability relative to the best.
-    pub min_p: Option<f32>,
-    /// Divides the logits of tokens of prompt and answer.
-    pub repetition_penalty: Option<f32>,
-    /// Subtracted from the logits of tokens of the answer.
-    pub presence_penalty: Option<f32>,
-    /// The same, once for each time.
-    pub frequency_penalty: Option<f32>,
-    /// Tokens that the penalties look back.
-    pub penalty_window: Option<usize>,
-    /// Added to logits.
-    pub logit_bias: Option<BTreeMap<TokenId, f32>>,
-    /// Seed of the random numbers.
-    pub seed: Option<u64>,
 }

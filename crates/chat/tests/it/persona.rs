@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tangelo_chat::persona::{Sampling, Thinking};
+use tangelo_chat::persona::Thinking;
 use tangelo_chat::{Conversation, Persona, RenderOptions};
+use tangelo_core::SamplingOverrides;
 
 use crate::fixtures::{read, renderer, tool_definitions};
 
@@ -69,7 +70,7 @@ fn a_file_says_everything_about_a_persona() {
     let persona = Persona::parse(WHOLE, no_file).unwrap();
     assert_eq!(persona.name, "librarian-2.1");
     assert_eq!(persona.description.as_deref(), Some("Finds books."));
-    let expected = Sampling {
+    let expected = SamplingOverrides {
         temperature: Some(1.0),
         top_k: Some(40),
         top_p: Some(0.9),
@@ -81,6 +82,7 @@ fn a_file_says_everything_about_a_persona() {
         seed: Some(7),
         max_tokens: Some(200),
         stop: vec!["THE END".to_owned(), "\n\n\n".to_owned()],
+        ..SamplingOverrides::default()
     };
     assert_eq!(persona.sampling, expected);
     assert_eq!(persona.thinking, Thinking { enabled: Some(true), budget: Some(512) });
@@ -102,7 +104,7 @@ fn a_file_says_everything_about_a_persona() {
 fn a_name_is_enough() {
     let persona = Persona::parse("name = 'n'", no_file).unwrap();
     assert_eq!(persona.conversation(), Conversation::default());
-    assert_eq!((persona.sampling, persona.thinking), (Sampling::default(), Thinking::default()));
+    assert_eq!((persona.sampling, persona.thinking), (SamplingOverrides::default(), Thinking::default()));
 }
 
 #[test]

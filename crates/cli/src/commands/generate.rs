@@ -14,7 +14,9 @@ use tangelo_formats::tokenizer::{EncodeOptions, Tokenizer};
 
 use super::logits::parse_ids;
 use crate::args::usage;
-use crate::session::{Answer, ChatArgs, Ending, ModelArgs, Plan, SamplingArgs, Session, answer, to_answer};
+use crate::session::{
+    Answer, ChatArgs, Ending, ModelArgs, Plan, SamplingArgs, Session, answer, sampling_params, to_answer,
+};
 use crate::terminal::Screen;
 
 /// Answer one prompt
@@ -75,7 +77,8 @@ pub fn run(args: Args) -> Result<()> {
     let load = started.elapsed();
     let prompt = prompt(&args, &session)?;
     session.check_prompt(prompt.ids.len())?;
-    let mut params = args.sampling.params(&session.suggested, session.model.config().vocab_size)?;
+    let said = args.sampling.overrides().or(session.suggested.overrides());
+    let mut params = sampling_params(&said, session.model.config().vocab_size)?;
     params.logprobs = args.logprobs;
     params.check(session.model.config().vocab_size).map_err(usage)?;
     let seed = params.seed;
@@ -86,8 +89,8 @@ pub fn run(args: Args) -> Result<()> {
     let timings = Timings { load, prompt: started.elapsed() };
     let plan = Plan {
         params,
-        limits: session.limits(args.sampling.max_tokens),
-        stops: args.sampling.stop.clone(),
+        limits: session.limits(said.max_tokens),
+        stops: said.stop,
         parser: prompt.parser,
         budget: prompt.budget,
     };

@@ -1,14 +1,12 @@
 //! Arguments of the subcommands that answer.
 
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use tangelo_chat::Tool;
-use tangelo_core::TokenId;
 use tangelo_core::limits::CONFIG_BYTES_MAX;
+use tangelo_core::{SamplingOverrides, TokenId};
 use tangelo_engine::SamplingParams;
-use tangelo_formats::GenerationConfig;
 
 use crate::args::{RunArgs, usage};
 use crate::model;
@@ -68,39 +66,40 @@ pub struct SamplingArgs {
     seed: Option<u64>,
     /// End the answer after N tokens, reasoning included
     #[arg(long, short = 'n', value_name = "N")]
-    pub max_tokens: Option<usize>,
+    max_tokens: Option<usize>,
     /// End the answer before TEXT, also in reasoning (may be repeated)
     #[arg(long, value_name = "TEXT")]
-    pub stop: Vec<String>,
+    stop: Vec<String>,
 }
 
 impl SamplingArgs {
-    /// The parameters, checked against their ranges and the vocabulary.
-    ///
-    /// # Errors
-    /// One about wrong usage, if one is outside.
-    pub fn params(&self, suggested: &GenerationConfig, vocab_size: usize) -> Result<SamplingParams> {
-        let plain = SamplingParams::default();
-        let is_greedy = self.greedy || (suggested.do_sample == Some(false) && self.temperature.is_none());
-        let temperature = self.temperature.or(suggested.temperature).unwrap_or(plain.temperature);
-        let repetition = self.repetition_penalty.or(suggested.repetition_penalty);
-        let params = SamplingParams {
-            temperature: if is_greedy { 0.0 } else { temperature },
-            // Hugging Face writes 0 for "all".
-            top_k: self.top_k.or(suggested.top_k).filter(|&k| k > 0),
-            top_p: self.top_p.or(suggested.top_p).unwrap_or(plain.top_p),
-            min_p: self.min_p.or(suggested.min_p).unwrap_or(plain.min_p),
-            repetition_penalty: repetition.unwrap_or(plain.repetition_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(plain.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(plain.frequency_penalty),
+    /// What the command line says.
+    pub fn overrides(&self) -> SamplingOverrides {
+        SamplingOverrides {
+            temperature: if self.greedy { Some(0.0) } else { self.temperature },
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
             penalty_window: self.penalty_window,
-            logit_bias: self.logit_bias.iter().copied().collect(),
-            seed: self.seed.unwrap_or_else(new_seed),
-            logprobs: None,
-        };
-        params.check(vocab_size).map_err(usage)?;
-        Ok(params)
+            logit_bias: Some(self.logit_bias.iter().copied().collect()),
+            seed: self.seed,
+            max_tokens: self.max_tokens,
+            stop: self.stop.clone(),
+        }
     }
+}
+
+/// The parameters that are wished for, checked against their ranges and the vocabulary.
+///
+/// # Errors
+/// One about wrong usage, if one is outside.
+pub fn sampling_params(said: &SamplingOverrides, vocab_size: usize) -> Result<SamplingParams> {
+    let params = SamplingParams::new(said);
+    params.check(vocab_size).map_err(usage)?;
+    Ok(params)
 }
 
 /// How a conversation is rendered and shown.
@@ -174,16 +173,11 @@ fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
     parsed.ok_or_else(|| "expected a token id and a number, such as 11=-2.5".into())
 }
 
-/// A seed that no other run has, as far as one can tell: the standard library seeds its hash maps from the system.
-fn new_seed() -> u64 {
-    // JSON readers keep integers exact up to 2^53, and the user will want to repeat this one.
-    std::hash::RandomState::new().build_hasher().finish() >> 11
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
+    use tangelo_formats::GenerationConfig;
 
     #[derive(Debug, Parser)]
     struct Program {
@@ -193,7 +187,8 @@ mod tests {
 
     fn params(line: &str, suggested: &GenerationConfig) -> Result<SamplingParams> {
         let words = ["x"].into_iter().chain(line.split_whitespace());
-        Program::try_parse_from(words)?.sampling.params(suggested, 512)
+        let said = Program::try_parse_from(words)?.sampling.overrides();
+        sampling_params(&said.or(suggested.overrides()), 512)
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tangelo_model::Model;
 use tangelo_ops::Cx;
 
 pub use answer::{Answer, Ending, Plan, answer};
-pub use args::{ChatArgs, ModelArgs, SamplingArgs, parse_count, read_tools};
+pub use args::{ChatArgs, ModelArgs, SamplingArgs, parse_count, read_tools, sampling_params};
 
 use crate::args::chunk_tokens;
 use crate::{model, progress};
@@ -129,7 +129,6 @@ impl Session {
 
     /// When an answer ends: at the model's stop tokens, after `max_tokens`, or when the context is full.
     pub fn limits(&self, max_tokens: Option<usize>) -> Limits {
-        let max_tokens = max_tokens.or(self.suggested.max_new_tokens);
         Limits { stop_ids: self.stop_ids.clone(), min_tokens: 0, max_tokens, context: self.context }
     }
 

@@ -7,7 +7,7 @@ use std::io::{BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::program::{arg, fixture, output, refused, scratch};
+use crate::program::{arg, fixture, output, refused, run, scratch};
 use serde_json::{Value, json};
 
 /// Types these lines; returns what goes to standard output and to standard error.
@@ -299,4 +299,57 @@ fn an_interrupt_stops_the_answer_and_not_the_program() {
     }
     drop(input);
     assert!(child.wait().expect("it ends").success());
+}
+
+/// A persona that thinks not and always says the most probable, with a state.
+fn persona(folder: &Path) -> std::path::PathBuf {
+    let file = folder.join("keeper.toml");
+    let text = r#"
+        name = "keeper"
+        system = "You keep a shop. Be brief."
+        greeting = "Welcome! What do you need?"
+        [sampling]
+        temperature = 0
+        max_tokens = 5
+        [thinking]
+        enabled = false
+    "#;
+    fs::write(&file, text).expect("a file");
+    run(&["persona", "build", arg(&file), arg(&fixture("tiny"))]);
+    file
+}
+
+#[test]
+fn a_persona_greets_and_begins_with_its_state() {
+    let folder = scratch("chat-persona");
+    let file = persona(&folder);
+    let (talk, state) = (folder.join("talk.json"), file.with_extension("state"));
+    let save = format!("/save {}", arg(&talk));
+    let lines = ["Rope", "/stats", &save, "/clear", "Rope", "/system Be rude."];
+    let ask = |lines: &[&str]| chat(&["--persona", arg(&file)], lines);
+    let (out, err) = ask(&lines);
+    let answer = out.strip_prefix("Welcome! What do you need?\n").expect("a greeting").to_owned();
+    let (first, rest) = answer.split_once('\n').expect("an answer");
+    assert_eq!(rest, format!("Welcome! What do you need?\n{first}\n"), "after /clear the same");
+    // Only the question and the beginning of the answer are new.
+    let built = fs::read(&state).expect("the state was built");
+    let saved: Value = serde_json::from_slice(&fs::read(&talk).expect("the file")).expect("JSON");
+    assert_eq!(saved["messages"][0]["content"], "You keep a shop. Be brief.");
+    assert_eq!(saved["messages"][1]["content"], "Welcome! What do you need?");
+    let kept = reused(&err)[0];
+    assert!(kept > 30, "{kept} tokens were kept: {err}");
+
+    // Without its state, and with one that has been tampered with, the same answer later.
+    fs::remove_file(&state).expect("it is there");
+    let (without, err) = ask(&["Rope", "/stats"]);
+    assert_eq!((&without, reused(&err)[0]), (&format!("Welcome! What do you need?\n{first}\n"), 0));
+    let mut tampered = built;
+    *tampered.last_mut().expect("bytes") ^= 1;
+    fs::write(&state, tampered).expect("a file");
+    let (again, err) = ask(&["Rope"]);
+    assert_eq!(again, without);
+    assert!(err.contains("the persona's state is not used, because "), "{err}");
+    refused(&["chat", arg(&fixture("tiny")), "--persona", "nobody.toml"], 1, "nobody.toml");
+    fs::write(&file, "name = 'keeper'\nsytem = 'x'").expect("a file");
+    refused(&["chat", arg(&fixture("tiny")), "--persona", arg(&file)], 1, "unknown field `sytem`");
 }

@@ -1,9 +1,11 @@
 //! What a caller may ask of the sampler, and the ranges in which it makes sense.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 
-use tangelo_core::TokenId;
 use tangelo_core::limits::{LOGIT_BIAS_MAX, LOGPROBS_MAX};
+use tangelo_core::{SamplingOverrides, TokenId};
 
 use crate::error::{Error, Result};
 
@@ -58,6 +60,25 @@ impl SamplingParams {
         SamplingParams { temperature: 0.0, ..SamplingParams::default() }
     }
 
+    /// What is said, and for the rest the model's own distribution; the seed is a new one if none is said.
+    pub fn new(said: &SamplingOverrides) -> SamplingParams {
+        let plain = SamplingParams::default();
+        SamplingParams {
+            temperature: said.temperature.unwrap_or(plain.temperature),
+            // Hugging Face writes 0 for "all".
+            top_k: said.top_k.filter(|&k| k > 0),
+            top_p: said.top_p.unwrap_or(plain.top_p),
+            min_p: said.min_p.unwrap_or(plain.min_p),
+            repetition_penalty: said.repetition_penalty.unwrap_or(plain.repetition_penalty),
+            presence_penalty: said.presence_penalty.unwrap_or(plain.presence_penalty),
+            frequency_penalty: said.frequency_penalty.unwrap_or(plain.frequency_penalty),
+            penalty_window: said.penalty_window,
+            logit_bias: said.logit_bias.clone().unwrap_or_default(),
+            seed: said.seed.unwrap_or_else(new_seed),
+            logprobs: None,
+        }
+    }
+
     /// Compares every parameter with its range and the biased tokens with the vocabulary.
     ///
     /// # Errors
@@ -94,4 +115,10 @@ impl SamplingParams {
         }
         Ok(())
     }
+}
+
+/// A seed that no other run has, as far as one can tell: the standard library seeds its hash maps from the system. Readers
+/// of JSON keep integers exact up to 2^53, and whoever is told this one will want to repeat it.
+fn new_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 11
 }

@@ -10,17 +10,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
-use sha2::{Digest as _, Sha256};
+use serde_json::{Map, Value};
 use tangelo_chat::budget::MARGIN_TOKENS_DEFAULT;
 use tangelo_chat::{
-    Conversation, CutKind, Message, PromptTokens, Renderer, Role, StreamParser, ThinkingBudget, Tool,
-    ToolCall, event,
+    Conversation, CutKind, Message, Persona, PromptTokens, RenderOptions, Renderer, Role, StreamParser,
+    ThinkingBudget, Tool, ToolCall, event,
 };
 use tangelo_engine::{Owner, Reason, SamplingParams, Sequence, StateTree};
 use tangelo_formats::tokenizer::Tokenizer;
+use tangelo_serve::template_identity;
 
 use crate::model::bytes_for_state;
-use crate::session::{Answer, ChatArgs, Ending, Plan, SamplingArgs, Session, answer, to_answer};
+use crate::session::{
+    Answer, ChatArgs, Ending, Plan, SamplingArgs, Session, answer, sampling_params, to_answer,
+};
 use crate::terminal::Screen;
 
 /// Most bytes of kept states: some twenty of a model of 4 billion parameters.
@@ -37,11 +40,14 @@ pub struct Dialogue<'s> {
     pub(super) tokenizer: &'s Tokenizer,
     pub(super) renderer: Renderer,
     /// SHA-256 of the template, in hexadecimal digits.
-    pub(super) template_hash: String,
+    pub(super) template_identity: String,
     pub(super) conversation: Conversation,
     pub(super) states: StateTree,
     pub(super) thinking: Option<bool>,
     thinking_budget: Option<usize>,
+    template_kwargs: Map<String, Value>,
+    /// What the assistant says first.
+    greeting: Option<String>,
     params: SamplingParams,
     max_tokens: Option<usize>,
     stops: Vec<String>,
@@ -100,7 +106,8 @@ impl Report {
 }
 
 impl<'s> Dialogue<'s> {
-    /// An empty conversation with the system message and the tools of the command line.
+    /// A conversation that begins as the persona's do, with the system message and the tools of the command line; what
+    /// that says about answers comes before the persona's.
     ///
     /// # Errors
     /// If the model cannot chat, or an argument is wrong.
@@ -108,25 +115,31 @@ impl<'s> Dialogue<'s> {
         session: &'s Session,
         chat: &ChatArgs,
         sampling: &SamplingArgs,
+        persona: Option<Persona>,
         interrupt: Arc<AtomicBool>,
     ) -> Result<Dialogue<'s>> {
         let available = bytes_for_state(&session.cx, &session.model);
         let budget_bytes = available.map_or(KEPT_BYTES_MAX, |n| (n / KEPT_SHARE).min(KEPT_BYTES_MAX));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok();
         let system = chat.system.iter().map(|text| Message::new(Role::System, text));
+        let conversation = Conversation { messages: system.collect(), tools: chat.read_tools()? };
         let template = session.chat_template(chat)?;
+        let persona = persona.unwrap_or_default();
+        let said = sampling.overrides().or(persona.sampling.clone()).or(session.suggested.overrides());
         Ok(Dialogue {
             session,
             tokenizer: session.require_tokenizer()?,
-            template_hash: hash(template.source()),
+            template_identity: template_identity(template.source()),
             renderer: Renderer::new(template),
-            conversation: Conversation { messages: system.collect(), tools: chat.read_tools()? },
+            conversation: persona.begin(conversation),
             states: StateTree::new(usize::try_from(budget_bytes).unwrap_or(usize::MAX)),
-            thinking: chat.thinking(),
-            thinking_budget: chat.thinking_budget,
-            params: sampling.params(&session.suggested, session.model.config().vocab_size)?,
-            max_tokens: sampling.max_tokens,
-            stops: sampling.stop.clone(),
+            thinking: chat.thinking().or(persona.thinking.enabled),
+            thinking_budget: chat.thinking_budget.or(persona.thinking.budget),
+            template_kwargs: persona.template_kwargs,
+            greeting: persona.greeting,
+            params: sampling_params(&said, session.model.config().vocab_size)?,
+            max_tokens: said.max_tokens,
+            stops: said.stop,
             answers: 0,
             now_unix_s: now.and_then(|t| i64::try_from(t.as_secs()).ok()),
             interrupt,
@@ -214,11 +227,24 @@ impl<'s> Dialogue<'s> {
         Ok(format!("took {removed} messages back; {place} are left"))
     }
 
-    /// Forgets everything but the system message and the tools.
+    /// Forgets everything but the system message, the tools and the greeting.
     pub fn clear(&mut self) -> &'static str {
         self.conversation.messages.retain(|message| message.role == Role::System);
+        let greeting = self.greeting.as_ref().map(|text| Message::new(Role::Assistant, text));
+        self.conversation.messages.extend(greeting);
         self.last = None;
         "a new conversation"
+    }
+
+    /// What the assistant says before anything is said to it.
+    pub fn greeting(&self) -> Option<&str> {
+        self.greeting.as_deref()
+    }
+
+    /// How the conversation is rendered for the next answer.
+    pub(super) fn render_options(&self) -> RenderOptions {
+        let kwargs = self.template_kwargs.clone();
+        RenderOptions { kwargs, ..to_answer(self.thinking, self.now_unix_s) }
     }
 
     /// Sets or tells whether the model thinks before it answers.
@@ -315,8 +341,7 @@ impl<'s> Dialogue<'s> {
     }
 
     fn try_respond(&mut self, screen: &mut Screen) -> Result<Outcome> {
-        let options = to_answer(self.thinking, self.now_unix_s);
-        let rendered = self.renderer.render(&self.conversation, &options)?;
+        let rendered = self.renderer.render(&self.conversation, &self.render_options())?;
         let prompt = rendered.tokens(self.tokenizer)?;
         self.session.check_prompt(prompt.ids.len())?;
         let plan = self.plan(rendered.starts_in_reasoning)?;
@@ -386,8 +411,4 @@ impl<'s> Dialogue<'s> {
         }
         Ok(Some(sequence))
     }
-}
-
-fn hash(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

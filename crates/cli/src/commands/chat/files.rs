@@ -10,12 +10,11 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
-use tangelo_chat::{Conversation, CutKind, Message, PromptTokens, Role};
+use tangelo_chat::{PromptTokens, beginning};
 use tangelo_core::limits::RENDERED_BYTES_MAX;
 use tangelo_engine::{Reason, state_file};
 
 use super::dialogue::{Dialogue, OWNER};
-use crate::session::to_answer;
 use crate::{model, output};
 
 /// Version of the JSON written, and the newest that is read.
@@ -39,10 +38,10 @@ impl Dialogue<'_> {
         output::write(path, serde_json::to_string_pretty(&document)?.as_bytes())?;
         let messages = self.num_messages();
         // A template may refuse the question that is tried here; the messages alone are enough.
-        let Ok(Some(prompt)) = self.settled() else { return Ok(format!("saved {messages} messages")) };
+        let Ok(prompt) = self.settled() else { return Ok(format!("saved {messages} messages")) };
         self.interrupt.store(false, Ordering::Relaxed);
         let Some(sequence) = self.prefill(&prompt)? else { bail!("stopped: the state was not saved") };
-        state_file::save(&sequence, &self.session.model, Some(&self.template_hash), &state)?;
+        state_file::save(&sequence, &self.session.model, Some(&self.template_identity), &state)?;
         self.states.insert(OWNER, sequence.keep(), Reason::Cut);
         let bytes = std::fs::metadata(&state).map_or(0, |file| file.len());
         Ok(format!(
@@ -78,33 +77,25 @@ impl Dialogue<'_> {
         })
     }
 
-    fn load_state(&mut self, path: &Path) -> Result<usize> {
+    /// Continues from the state of a file if it is what the conversation begins with; how many tokens it is of.
+    ///
+    /// # Errors
+    /// If it cannot be read or is of something else.
+    pub fn load_state(&mut self, path: &Path) -> Result<usize> {
         ensure!(path.is_file(), "{} does not exist", path.display());
         let restored = state_file::restore(path, &self.session.model)?;
-        let is_same = restored.template.as_deref() == Some(self.template_hash.as_str());
+        let is_same = restored.template.as_deref() == Some(self.template_identity.as_str());
         ensure!(is_same, "{} was made with another chat template", path.display());
         let position = restored.sequence.position();
-        let settled = self.settled()?.map(|prompt| prompt.ids).unwrap_or_default();
-        let fits = settled.starts_with(restored.sequence.tokens());
+        let fits = self.settled()?.ids.starts_with(restored.sequence.tokens());
         ensure!(fits, "{} belongs to other messages", path.display());
         self.states.insert(OWNER, restored.sequence.keep(), Reason::Cut);
         Ok(position)
     }
 
-    /// The tokens that the next prompt begins with, whatever is asked: the conversation is rendered with a question
-    /// behind it, and cut where that begins. `None` if there is nothing yet.
-    fn settled(&self) -> Result<Option<PromptTokens>> {
-        let mut next: Conversation = self.conversation.clone();
-        next.messages.push(Message::new(Role::User, "?"));
-        let rendered = self.renderer.render(&next, &to_answer(self.thinking, self.now_unix_s))?;
-        let mut prompt = rendered.tokens(self.tokenizer)?;
-        let is_past = |kind| !matches!(kind, CutKind::User | CutKind::GenerationPrompt);
-        let end = prompt.cuts.iter().rfind(|cut| is_past(cut.kind)).map(|cut| cut.offset);
-        Ok(end.map(|end| {
-            prompt.ids.truncate(end);
-            prompt.cuts.retain(|cut| cut.offset < end);
-            prompt
-        }))
+    /// The tokens that the next prompt begins with, whatever is asked.
+    fn settled(&self) -> Result<PromptTokens> {
+        Ok(beginning(&self.renderer, self.tokenizer, &self.conversation, &self.render_options())?)
     }
 }
 

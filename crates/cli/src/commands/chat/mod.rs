@@ -9,18 +9,19 @@ mod files;
 mod input;
 mod tools;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use indicatif::HumanBytes;
-use tangelo_chat::{Tool, ToolCall};
+use tangelo_chat::{Event, Tool, ToolCall};
 
 use self::command::{Command, HELP};
 use self::dialogue::{Dialogue, Outcome};
 use self::input::{Input, Line};
 use self::tools::{McpArgs, Talk, Toolbox, rounds};
+use crate::persona;
 use crate::session::{ChatArgs, ModelArgs, SamplingArgs, Session, read_tools};
 use crate::terminal::Screen;
 
@@ -41,9 +42,13 @@ pub struct Args {
     sampling: SamplingArgs,
     #[command(flatten)]
     mcp: McpArgs,
+    /// Talk to a persona: a TOML file with a system message, tools, a greeting and ways of answering; other options come
+    /// before what it says
+    #[arg(long, value_name = "FILE")]
+    persona: Option<PathBuf>,
     /// Continue a conversation that was saved with /save
     #[arg(long, value_name = "FILE")]
-    load: Option<std::path::PathBuf>,
+    load: Option<PathBuf>,
 }
 
 /// Talks until the input ends.
@@ -53,10 +58,11 @@ pub struct Args {
 /// conversation is said and does not end it.
 pub fn run(args: Args) -> Result<()> {
     let interrupt = install_interrupt()?;
+    let persona = args.persona.as_deref().map(persona::read).transpose()?;
     let toolbox = Toolbox::open(&args.mcp, &interrupt)?;
     let session = Session::open(&args.model)?;
     let mut chat = Chat {
-        dialogue: Dialogue::new(&session, &args.chat, &args.sampling, interrupt)?,
+        dialogue: Dialogue::new(&session, &args.chat, &args.sampling, persona, interrupt)?,
         toolbox,
         input: Input::new()?,
         screen: Screen::new(args.chat.hide_reasoning),
@@ -68,10 +74,15 @@ pub fn run(args: Args) -> Result<()> {
             args.model.model, session.context
         ));
     }
+    if let Some(path) = &args.persona {
+        chat.take_up_state(&persona::state_path(path));
+    }
     if let Some(path) = &args.load {
         chat.load(path)?;
         let taken_up = rounds(&mut chat);
         chat.tell(taken_up)?;
+    } else {
+        chat.greet()?;
     }
     chat.talk()
 }
@@ -161,7 +172,10 @@ impl Chat<'_> {
             }
             Command::Edit(text) => return self.edit(text),
             Command::Undo => screen.note(&dialogue.undo()?),
-            Command::Clear => screen.note(dialogue.clear()),
+            Command::Clear => {
+                screen.note(dialogue.clear());
+                self.greet()?;
+            }
             Command::Think(thinking) => screen.note(&dialogue.think(thinking)),
             Command::System(text) => screen.note(&dialogue.system(text)),
             Command::Tools(None) => self.describe_tools(),
@@ -223,6 +237,23 @@ impl Chat<'_> {
             None => tools,
         };
         self.dialogue.set_tools(tools);
+        Ok(())
+    }
+
+    /// The state of a persona, if it has been built. Without it the beginning is read when something is asked.
+    fn take_up_state(&mut self, path: &Path) {
+        if path.is_file()
+            && let Err(why) = self.dialogue.load_state(path)
+        {
+            self.screen.note(&format!("the persona's state is not used, because {why:#}"));
+        }
+    }
+
+    fn greet(&mut self) -> Result<()> {
+        if let Some(text) = self.dialogue.greeting() {
+            self.screen.show(&Event::Content(text.to_owned()))?;
+            self.screen.finish()?;
+        }
         Ok(())
     }
 

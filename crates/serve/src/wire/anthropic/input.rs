@@ -5,10 +5,11 @@
 
 use serde_json::{Map, Value, json};
 use tangelo_chat::{Conversation, Message, Role, Tool, ToolCall};
+use tangelo_core::SamplingOverrides;
 use tangelo_core::limits::CONTEXT_TOKENS_MAX;
 
 use crate::error::ApiError;
-use crate::request::{Effort, Format, Input, Request, SamplingOverrides, Thinking, ToolChoice};
+use crate::request::{Effort, Format, Input, Request, Thinking, ToolChoice};
 use crate::wire::fields::{Fields, Place};
 use crate::wire::openai::options;
 
@@ -58,13 +59,13 @@ pub fn request(fields: &Fields<'_>) -> Result<Request, ApiError> {
     let mut request = conversation(fields)?;
     let max_tokens = fields.count("max_tokens", 1, CONTEXT_TOKENS_MAX)?;
     let expected = || fields.expected("max_tokens", "a whole number of tokens from 1 up");
-    request.max_tokens = Some(max_tokens.ok_or_else(expected)?);
     fields.list("stop_sequences")?;
-    request.stops = options::stops(fields, "stop_sequences")?;
     request.sampling = SamplingOverrides {
         temperature: fields.number("temperature", 0.0, 1.0)?,
         top_p: options::top_p(fields)?,
         top_k: options::top_k(fields)?,
+        max_tokens: Some(max_tokens.ok_or_else(expected)?),
+        stop: options::stops(fields, "stop_sequences")?,
         ..SamplingOverrides::default()
     };
     Ok(request)

@@ -89,10 +89,11 @@ fn read_options(fields: &Fields<'_>, request: &mut Request) -> Result<(), ApiErr
     let window = fields.integer("repeat_last_n", -1, tokens_max)?;
     sampling.penalty_window = window.and_then(|window| usize::try_from(window).ok());
     sampling.seed = options::seed(fields)?;
-    request.stops = options::stops(fields, "stop")?;
+    request.sampling.stop = options::stops(fields, "stop")?;
     // Below one: until the model stops.
     let limit = fields.integer("num_predict", -2, tokens_max)?;
-    request.max_tokens = limit.and_then(|limit| usize::try_from(limit).ok()).filter(|&limit| limit > 0);
+    request.sampling.max_tokens =
+        limit.and_then(|limit| usize::try_from(limit).ok()).filter(|&limit| limit > 0);
     Ok(())
 }
 
@@ -167,8 +168,8 @@ mod tests {
         let (request, is_stream) = chat(&Fields::new(&body, Place::Root).expect("an object")).expect("valid");
         let request = request.expect("a question");
         assert!(is_stream);
-        assert_eq!(request.max_tokens, None);
-        assert_eq!(request.stops, ["END"]);
+        assert_eq!(request.sampling.max_tokens, None);
+        assert_eq!(request.sampling.stop, ["END"]);
         assert_eq!(request.sampling.repetition_penalty, Some(1.1));
         assert_eq!(request.sampling.penalty_window, Some(64));
         assert_eq!(request.thinking, Effort::Low.into());

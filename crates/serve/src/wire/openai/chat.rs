@@ -53,7 +53,8 @@ pub fn request(fields: &Fields<'_>) -> Result<Request, ApiError> {
     // Whoever only wants the prompt does not ask for a stream, but the field must be right all the same.
     options::streaming(fields)?;
     let max_tokens = fields.count("max_tokens", 1, CONTEXT_TOKENS_MAX)?;
-    request.max_tokens = fields.count("max_completion_tokens", 1, CONTEXT_TOKENS_MAX)?.or(max_tokens);
+    request.sampling.max_tokens =
+        fields.count("max_completion_tokens", 1, CONTEXT_TOKENS_MAX)?.or(max_tokens);
     request.tool_choice = options::tool_choice(fields)?;
     request.parallel_tool_calls = fields.flag("parallel_tool_calls")?.unwrap_or(true);
     request.format = options::format(fields)?;

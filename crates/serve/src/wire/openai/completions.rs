@@ -95,7 +95,7 @@ fn requests(fields: &Fields<'_>) -> Result<Vec<Request>, ApiError> {
     let mut common = Request::new(Input::Tokens(Vec::new()));
     common.model = fields.text("model")?.map(str::to_owned);
     options::read_common(fields, &mut common)?;
-    common.max_tokens = fields.count("max_tokens", 1, CONTEXT_TOKENS_MAX)?.or(Some(MAX_TOKENS));
+    common.sampling.max_tokens = fields.count("max_tokens", 1, CONTEXT_TOKENS_MAX)?.or(Some(MAX_TOKENS));
     common.format = options::format(fields)?;
     common.logprobs = fields.count("logprobs", 0, LOGPROBS_MAX)?;
     if fields.flag("echo")? == Some(true) && common.logprobs.is_some() {

@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use tangelo_chat::Tool;
-use tangelo_core::TokenId;
-use tangelo_core::limits::{CONTEXT_TOKENS_MAX, VOCABULARY_MAX};
+use tangelo_core::limits::{CONTEXT_TOKENS_MAX, STOP_STRINGS_MAX, VOCABULARY_MAX};
+use tangelo_core::{SamplingOverrides, TokenId};
 
 use crate::error::ApiError;
-use crate::request::{Effort, Format, Request, SamplingOverrides, Thinking, ToolChoice};
+use crate::request::{Effort, Format, Request, Thinking, ToolChoice};
 use crate::states::store::check_name;
 use crate::wire::fields::{Fields, Place};
 
 /// Most answers to one request.
 pub const ANSWERS_MAX: usize = 16;
-/// Most stop strings of one request.
-pub const STOPS_MAX: usize = 16;
 /// Most alternatives per token; OpenAI's own bound.
 pub const TOP_LOGPROBS_MAX: usize = 20;
 /// Longest name of a tool, in characters.
@@ -39,7 +37,6 @@ pub fn read_common(fields: &Fields<'_>, request: &mut Request) -> Result<(), Api
     request.persona = fields.text("persona")?.map(str::to_owned);
     request.state = state(fields)?;
     request.sampling = sampling(fields)?;
-    request.stops = stops(fields, "stop")?;
     request.n = fields.count("n", 1, ANSWERS_MAX)?.unwrap_or(1);
     request.min_tokens = fields.count("min_tokens", 0, CONTEXT_TOKENS_MAX)?.unwrap_or(0);
     request.ignore_eos = fields.flag("ignore_eos")?.unwrap_or(false);
@@ -77,6 +74,8 @@ fn sampling(fields: &Fields<'_>) -> Result<SamplingOverrides, ApiError> {
         penalty_window: None,
         logit_bias: logit_bias(fields)?,
         seed: seed(fields)?,
+        max_tokens: None,
+        stop: stops(fields, "stop")?,
     })
 }
 
@@ -114,12 +113,12 @@ fn logit_bias(fields: &Fields<'_>) -> Result<Option<BTreeMap<TokenId, f32>>, Api
 
 /// A stop string, or a list of them.
 pub fn stops(fields: &Fields<'_>, name: &str) -> Result<Vec<String>, ApiError> {
-    let expected = format!("a non-empty string or a list of at most {STOPS_MAX} non-empty strings");
+    let expected = format!("a non-empty string or a list of at most {STOP_STRINGS_MAX} non-empty strings");
     let wrong = || fields.expected(name, &expected);
     let filled = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     match fields.get(name) {
         None => Ok(Vec::new()),
-        Some(Value::Array(items)) if items.len() <= STOPS_MAX => {
+        Some(Value::Array(items)) if items.len() <= STOP_STRINGS_MAX => {
             items.iter().map(filled).collect::<Option<_>>().ok_or_else(wrong)
         }
         Some(value) => Ok(vec![filled(value).ok_or_else(wrong)?]),

@@ -55,7 +55,7 @@ pub fn read(fields: &Fields<'_>) -> Result<Asked, ApiError> {
     request.model = fields.text("model")?.map(str::to_owned);
     options::read_common(fields, &mut request)?;
     request.n = 1;
-    request.max_tokens = fields.count("max_output_tokens", 1, CONTEXT_TOKENS_MAX)?;
+    request.sampling.max_tokens = fields.count("max_output_tokens", 1, CONTEXT_TOKENS_MAX)?;
     request.tool_choice = options::tool_choice(fields)?;
     request.parallel_tool_calls = fields.flag("parallel_tool_calls")?.unwrap_or(true);
     request.thinking = options::thinking(fields)?;
