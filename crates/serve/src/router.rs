@@ -1,14 +1,16 @@
 //! All routes, and what holds for every request: sizes, origins, ids, and answers to what does not exist.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::LazyLock;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -32,12 +34,15 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// In what time a body must have arrived, and each piece of an imported state.
     pub body_time: Duration,
+    /// Names by which the server may be called, beside its addresses and `localhost`; `None` for all. Without it, a page
+    /// anywhere could give its own name this machine's address, and call as if it were the server's page.
+    pub hosts: Option<Vec<String>>,
 }
 
 impl Default for Options {
     fn default() -> Options {
         let BodyTime(body_time) = BodyTime::default();
-        Options { cors_origins: Vec::new(), body_bytes_max: 32 << 20, body_time }
+        Options { cors_origins: Vec::new(), body_bytes_max: 32 << 20, body_time, hosts: Some(Vec::new()) }
     }
 }
 
@@ -57,7 +62,37 @@ pub fn router(app: App, options: &Options) -> Router {
         Some(cors) => routes.layer(cors),
         None => routes,
     };
+    let routes = match options.hosts.clone() {
+        Some(hosts) => routes.layer(from_fn_with_state(Arc::<[String]>::from(hosts), check_host)),
+        None => routes,
+    };
     routes.layer(from_fn(with_id)).with_state(app)
+}
+
+/// Refuses requests that call the server by a name that is not its own.
+async fn check_host(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    match host {
+        Some(host) if !is_own(host, &hosts) => {
+            let message = format!(
+                "this server is not {host:?}: call it by its address, or start it with --allow-host and this name"
+            );
+            ApiError::with_status(StatusCode::FORBIDDEN, message).into_response()
+        }
+        // Browsers always say whom they call.
+        _ => next.run(request).await,
+    }
+}
+
+/// Whether a `Host` header is an address, this machine, or one of these names.
+fn is_own(host: &str, names: &[String]) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host();
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let is_local = |name: &str| name == "localhost" || name.ends_with(".localhost");
+    bare.parse::<IpAddr>().is_ok()
+        || is_local(&name.to_ascii_lowercase())
+        || names.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 async fn unknown_path(request: Request) -> ApiError {
@@ -105,4 +140,35 @@ pub fn new_id() -> String {
     static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{:016x}{:08x}", *RUN, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_own_names_are_told_from_others() {
+        let names = ["models.example".to_owned()];
+        for own in [
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "192.168.1.7",
+            "localhost:8080",
+            "LOCALHOST",
+            "a.localhost",
+            "Models.Example:443",
+        ] {
+            assert!(is_own(own, &names), "{own}");
+        }
+        for other in [
+            "evil.example",
+            "127.0.0.1.evil.example:8080",
+            "localhost.evil.example",
+            "notlocalhost",
+            "",
+            "a b",
+        ] {
+            assert!(!is_own(other, &names), "{other}");
+        }
+    }
 }

@@ -81,6 +81,10 @@ struct NetworkArgs {
     /// Let pages of this origin call from a browser, such as `https://example.org`; * for all (may be repeated)
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
+    /// Without keys, answer those too who call the server by this name, such as a proxy's; addresses and `localhost`
+    /// always do (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
     /// Most bytes of a request, such as 32MiB
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size)]
     body_limit: u64,
@@ -138,6 +142,8 @@ pub fn run(args: Args) -> Result<()> {
         cors_origins: args.network.cors_origin.clone(),
         body_bytes_max: usize::try_from(args.network.body_limit).unwrap_or(usize::MAX),
         body_time: Duration::from_secs(args.network.body_time),
+        // Whoever has a key, or need not be asked for one, may call the server what they like.
+        hosts: (!keys.are_required() && !args.network.insecure_bind).then(|| args.network.allow_host.clone()),
     };
     let tools = args.mcp.as_deref().map(tangelo_mcp::Config::read).transpose()?;
     let tools = tools.map(|config| (config, Allowed::new(args.mcp_allow.iter().cloned())));

@@ -36,6 +36,18 @@ fn whatever_a_client_sends_is_its_own_fault() {
 }
 
 #[test]
+fn a_page_that_gives_its_own_name_this_address_is_kept_out() {
+    let server = Server::start(Plan::default());
+    let mut stream = TcpStream::connect(server.address).expect("it listens");
+    stream
+        .write_all(b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("a response");
+    assert!(response.starts_with("HTTP/1.1 403 ") && response.contains("--allow-host"), "{response}");
+}
+
+#[test]
 fn what_cannot_be_honoured_is_refused_before_anything_is_said() {
     let server = Server::start(Plan::default());
     let base = json!({"messages": [{"role": "user", "content": "x"}], "max_tokens": 2});
