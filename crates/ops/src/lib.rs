@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod causal_conv;
+pub mod cross_entropy;
 pub mod cuda;
 pub mod device;
 pub mod dispatch;

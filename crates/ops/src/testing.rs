@@ -76,3 +76,25 @@ pub fn on_gpu(test: impl Fn(&Cx, &mut Rng)) {
     test(&cx, &mut Rng::new(7));
     cx.check_gpu().expect("the device did not fail");
 }
+
+/// Checks a gradient against central differences of `f` in f64 around `x`.
+#[track_caller]
+pub fn assert_gradient(f: impl Fn(&[f64]) -> f64, x: &[f32], gradient: &[f32], what: &str) {
+    assert_eq!(x.len(), gradient.len(), "{what}: length");
+    let mut at: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+    let largest = gradient.iter().fold(0.0f32, |max, g| max.max(g.abs()));
+    assert!(largest > 0.0, "{what}: no gradient at all");
+    // Of long gradients some elements are enough.
+    for i in (0..x.len()).step_by(x.len().div_ceil(97)) {
+        let (before, step) = (at[i], 1e-5);
+        at[i] = before + step;
+        let above = f(&at);
+        at[i] = before - step;
+        let below = f(&at);
+        at[i] = before;
+        let want = (above - below) / (2.0 * step);
+        let error = (f64::from(gradient[i]) - want).abs();
+        let bound = 2e-4 * want.abs() + 2e-5 * f64::from(largest);
+        assert!(error <= bound, "{what}: element {i} is {}, want {want}", gradient[i]);
+    }
+}

@@ -35,6 +35,7 @@
 //! which needs no memory for o_b. One token therefore keeps at most K threads busy. On a device (cuda.rs) few tokens
 //! have all their pages computed at once; many tokens are cut as on the host.
 
+mod backward;
 mod cache;
 mod cuda;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub mod reference;
 mod tests;
 mod tile;
 
+pub use backward::attention_backward;
 pub use cache::{Elements, KvCache, KvType, PAGE};
 
 use crate::device::{Cx, Mat, SharedRows, View};

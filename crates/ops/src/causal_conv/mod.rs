@@ -8,10 +8,13 @@
 //! Inputs before the first token of the call come from the state: the last k − 1 inputs, oldest first, zeros
 //! before the beginning of the sequence. The state is advanced by the tokens of the call.
 
+mod backward;
 pub(crate) mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+
+pub use backward::causal_conv_silu_backward;
 
 use crate::device::{Cx, Mat, SharedRows, Vector, View};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};

@@ -375,6 +375,14 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The elements from the first one on, and how far apart rows are, if they are on the host.
+    pub(crate) fn host(&self) -> Option<(&'a [f32], usize)> {
+        match self.data {
+            Data::Host(data) => Some((data, self.stride)),
+            Data::Device { .. } => None,
+        }
+    }
+
     /// Row `r`.
     ///
     /// # Panics
@@ -468,6 +476,19 @@ pub(crate) struct SharedRows<'a, T = f32> {
 unsafe impl<T: Send> Sync for SharedRows<'_, T> {}
 
 impl<'a, T> SharedRows<'a, T> {
+    /// Elements from one row to the next.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The columns in `range`, to be shared further.
+    pub(crate) fn columns(&self, range: Range<usize>) -> SharedRows<'_, T> {
+        assert!(range.start <= range.end && range.end <= self.cols, "columns {range:?} of {}", self.cols);
+        // SAFETY: the first element of these columns lies in the slice, or they and it are empty.
+        let ptr = unsafe { self.ptr.add(range.start) };
+        SharedRows { ptr, cols: range.len(), ..*self }
+    }
+
     /// All of `data` as rows of `cols` elements.
     pub(crate) fn new(data: &'a mut [T], cols: usize) -> SharedRows<'a, T> {
         let rows = data.len().checked_div(cols).unwrap_or(0);

@@ -23,6 +23,19 @@ pub fn relu2(cx: &Cx, x: &mut Mat) {
     });
 }
 
+/// The gradient of [`relu2`]: `dy` ← dy · 2 · relu(x), with `x` as it was before.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn relu2_backward(cx: &Cx, x: &Mat, dy: &mut Mat) {
+    assert_eq!((x.rows(), x.cols()), (dy.rows(), dy.cols()), "relu2_backward: shapes");
+    for_each_part(cx, dy, |from, part| {
+        for (d, x) in part.iter_mut().zip(&x.data()[from..]) {
+            *d *= 2.0 * if *x < 0.0 { 0.0 } else { *x };
+        }
+    });
+}
+
 /// x ← x + y.
 ///
 /// # Panics

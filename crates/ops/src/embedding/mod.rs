@@ -91,3 +91,19 @@ impl<B: Deref<Target = [u8]>> Table<B> {
         out
     }
 }
+
+/// The gradient of [`Table::embed`]: row t of `dy` is added to row `ids[t]` of `dtable`, for t increasing.
+///
+/// # Shapes
+/// `ids` (l), `dy` (l, d), `dtable` (vocabulary, d).
+///
+/// # Panics
+/// If the shapes do not agree, or an id is outside the table.
+pub fn embed_backward(ids: &[u32], dy: &Mat, dtable: &mut [f32]) {
+    let d = dy.cols();
+    assert_eq!(ids.len(), dy.rows(), "embed_backward: one id per row");
+    for (t, &id) in ids.iter().enumerate() {
+        let row = &mut dtable[id as usize * d..][..d];
+        row.iter_mut().zip(dy.row(t)).for_each(|(sum, d)| *sum += d);
+    }
+}

@@ -30,6 +30,8 @@ unsafe fn upper(x: __m512) -> __m256 {
 // SAFETY of all bodies: the trait's callers vouch for AVX-512 and the pointers.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Lanes for Avx512 {
+    const IS_WIDE: bool = true;
+
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         unsafe { Avx512(_mm512_set1_ps(x)) }

@@ -15,6 +15,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod plain;
 pub mod reference;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
+pub(crate) use plain::Plain;
 
 /// Number of lanes.
 pub const LANES: usize = 16;
@@ -34,6 +36,8 @@ pub const LANES: usize = 16;
 /// Every function is `unsafe` for one reason: the instruction set of the implementor must be available.
 /// Those taking pointers also need `LANES` (or `n`) readable or writable elements there, at any alignment.
 pub(crate) trait Lanes: Copy {
+    /// Whether there are registers for two dozen values; else for a dozen at least, unless it is arrays.
+    const IS_WIDE: bool = false;
     /// `x` in all lanes.
     unsafe fn splat(x: f32) -> Self;
     /// Reads 16 elements.

@@ -12,9 +12,14 @@
 //! It is defined by the three operations, and on the host it is them. On a device a few tokens take one launch for all
 //! three, with the same order of arithmetic.
 
+mod backward;
+#[cfg(test)]
+mod backward_tests;
 mod cuda;
 #[cfg(test)]
 mod tests;
+
+pub use backward::{MixerGradients, mamba2_backward};
 
 use crate::causal_conv::{Conv, causal_conv_silu};
 use crate::device::{Cx, Mat, Vector, View};

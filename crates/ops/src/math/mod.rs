@@ -12,7 +12,7 @@
 mod tests;
 mod vector;
 
-pub(crate) use vector::{exp_lanes, silu_lanes};
+pub(crate) use vector::{dsilu_lanes, exp_lanes, silu_lanes};
 
 /// Largest error of [`exp`] in ulp.
 pub const EXP_ULP: f64 = 1.01;
@@ -50,7 +50,7 @@ pub fn exp(x: f32) -> f32 {
 }
 
 /// `p * 2^n` for integral `n`, in two exact powers so that subnormal results are rounded once.
-fn scale_pow2(p: f32, n: f32) -> f32 {
+pub(crate) fn scale_pow2(p: f32, n: f32) -> f32 {
     let n = n as i32;
     let half = n >> 1;
     let pow2 = |k: i32| f32::from_bits(((k + 127) as u32) << 23);

@@ -39,3 +39,19 @@ pub(crate) unsafe fn silu_lanes<V: Lanes>(x: V) -> V {
         numerator.div(V::splat(1.0).add(e))
     }
 }
+
+/// The derivative of silu of every lane: σ + x · σ · (1 − σ), σ = sigmoid(x).
+///
+/// # Safety
+/// The instruction set of `V` must be available.
+#[inline(always)]
+pub(crate) unsafe fn dsilu_lanes<V: Lanes>(x: V) -> V {
+    // SAFETY: the caller vouches for the instruction set.
+    unsafe {
+        let (e, one) = (exp_lanes::<V>(x.abs().mul(V::splat(-1.0))), V::splat(1.0));
+        let sum = one.add(e);
+        let sigmoid = x.select_negative(e, one).div(sum);
+        let rest = x.select_negative(one, e).div(sum); // 1 − σ without cancellation
+        x.mul(sigmoid).fma(rest, sigmoid)
+    }
+}

@@ -36,11 +36,13 @@ mod integer;
 mod kernels;
 mod output;
 mod packed;
+mod product;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
 pub use packed::{PackError, Packed};
+pub use product::{Factor, add_product};
 
 use tangelo_core::DType;
 

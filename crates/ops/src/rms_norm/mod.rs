@@ -4,10 +4,13 @@
 //! y[i] = (x[i] · r) · w[i],  r = 1 / √(S / d + ε),  S = laned sum of fma(x[i], x[i], ·)
 //! ```
 
+mod backward;
 mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+
+pub use backward::rms_norm_backward;
 
 use crate::device::{Cx, Mat, Vector, View};
 use crate::elementwise::add;

@@ -6,10 +6,13 @@
 //! S = laned sum of fma(u[i], u[i], ·) with lanes counted from the start of the group, w = width of a group.
 //! ```
 
+mod backward;
 mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+
+pub use backward::rms_norm_gated_backward;
 
 use crate::device::{Cx, Mat, Vector, View};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};

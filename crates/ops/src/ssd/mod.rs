@@ -18,10 +18,13 @@
 //! tokens at a time lose: their rows of B and C lie multiples of 4 KiB apart and drive each other out of the
 //! first-level cache.
 
+mod backward;
 pub(crate) mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+
+pub use backward::{SsdGradients, ssd_backward};
 
 use crate::device::{Cx, Mat, Place, SharedRows, Vector, View};
 use crate::lanes::{LANES, Lanes, load_at, over_lanes, store_at};

@@ -1,0 +1,307 @@
+//! C ← C + A · B on the host, for gradients: of f32 matrices that are multiplied once, so that nothing is kept in the form
+//! in which it is multiplied.
+//!
+//! One f32 accumulator per element of C, from what C holds: `c = fma(a[i, k], b[k, j], c)`, k increasing. So a product cut
+//! along k gives the same bits as the whole, and gradients do not depend on how a batch is divided.
+//!
+//! For each 256 of k, B is copied into panels of 32 columns, and a part of A at a time into panels of twelve rows; twelve
+//! by 32 elements of C stay in registers (Goto & van de Geijn 2008).
+
+use crate::device::{Cx, SharedRows, View};
+use crate::lanes::{LANES, Lanes, Plain, over_lanes};
+use std::cell::RefCell;
+
+/// Rows of C in registers.
+const ROWS: usize = 12;
+/// Columns of C in registers.
+const COLS: usize = 2 * LANES;
+/// Elements of k that panels hold: a panel of B is 32 KiB.
+const DEPTH: usize = 256;
+/// Rows of A that a part packs at once (96 KiB).
+const ROWS_PER_PART: usize = 8 * ROWS;
+/// Columns of B that a part packs at once.
+const COLS_PER_PART: usize = 8 * COLS;
+
+/// `a` (depth, 12), `b` (depth, 32), `c` a rectangle of 12 rows, `stride` apart, of 32 columns.
+type Kernel = unsafe fn(a: &[f32], b: &[f32], c: *mut f32, stride: usize);
+
+over_lanes! {
+    /// Best first.
+    static KERNELS: Kernel = kernel(a: &[f32], b: &[f32], c: *mut f32, stride: usize), kernel::<Plain>
+}
+
+/// A matrix as a factor: element (i, k) lies at `i · row_stride + k · col_stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Factor<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Factor<'a> {
+    /// A row-major matrix.
+    ///
+    /// # Panics
+    /// If `data.len() != rows * cols`.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Factor<'a> {
+        assert_eq!(data.len(), rows * cols, "{rows} x {cols} matrix");
+        Factor { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// The same matrix the other way round.
+    pub fn transposed(self) -> Factor<'a> {
+        let Factor { data, rows, cols, row_stride, col_stride } = self;
+        Factor { data, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
+    }
+
+    #[inline(always)]
+    fn at(&self, i: usize, k: usize) -> f32 {
+        self.data[i * self.row_stride + k * self.col_stride]
+    }
+}
+
+/// All of a matrix on the host.
+impl<'a> From<&'a crate::Mat> for Factor<'a> {
+    fn from(mat: &'a crate::Mat) -> Factor<'a> {
+        Factor::new(mat.data(), mat.rows(), mat.cols())
+    }
+}
+
+thread_local! {
+    static PANELS_OF_A: RefCell<Vec<f32>> = RefCell::new(vec![0.0; ROWS_PER_PART * DEPTH]);
+}
+
+/// C ← C + A · B.
+///
+/// # Shapes
+/// `a` (m, k), `b` (k, n), `c` (m, n), row-major.
+///
+/// # Panics
+/// If the shapes do not agree.
+pub fn add_product(cx: &Cx, a: Factor<'_>, b: Factor<'_>, c: &mut [f32]) {
+    let (m, n) = (a.rows, b.cols);
+    assert_eq!(a.cols, b.rows, "add_product: inner sizes");
+    assert_eq!(c.len(), m * n, "add_product: C is {m} x {n}");
+    if m == 0 || n == 0 {
+        return;
+    }
+    let kernel = cx.choose(KERNELS);
+    let shared = SharedRows::new(c, n);
+    let panels = n.div_ceil(COLS);
+    let mut packed = cx.mat(panels, DEPTH * COLS);
+    for from in (0..a.cols).step_by(DEPTH) {
+        let depth = DEPTH.min(a.cols - from);
+        let mut view = packed.view_mut();
+        let out = view.share();
+        cx.run_ranges(panels, COLS_PER_PART / COLS, &|range| {
+            for panel in range {
+                // SAFETY: a panel belongs to one part.
+                let out = unsafe { out.part(panel, 0..depth * COLS) };
+                pack_b(&b, from, panel * COLS, out);
+            }
+        });
+        let packed = packed.view();
+        cx.run_ranges(m, ROWS_PER_PART, &|rows| {
+            PANELS_OF_A.with_borrow_mut(|panels_of_a| {
+                let count = rows.len().div_ceil(ROWS);
+                for (i, panel) in panels_of_a.chunks_exact_mut(depth * ROWS).take(count).enumerate() {
+                    pack_a(&a, rows.start + i * ROWS, from, panel);
+                }
+                for (p, j) in (0..n).step_by(COLS).enumerate() {
+                    let b = &packed.row(p)[..depth * COLS];
+                    for (i, a) in panels_of_a.chunks_exact(depth * ROWS).take(count).enumerate() {
+                        let (row, width) = (rows.start + i * ROWS, COLS.min(n - j));
+                        // SAFETY: these rows of C belong to this part; `choose` returns what this machine can run.
+                        unsafe { tile(kernel, a, b, &shared, row..m.min(row + ROWS), j..j + width) }
+                    }
+                }
+            });
+        });
+    }
+}
+
+/// One tile of C, through a copy where it does not fill the registers.
+///
+/// # Safety
+/// No other thread may use these elements of C; `kernel` must be one that this machine can run.
+unsafe fn tile(
+    kernel: Kernel,
+    a: &[f32],
+    b: &[f32],
+    c: &SharedRows<'_>,
+    rows: std::ops::Range<usize>,
+    cols: std::ops::Range<usize>,
+) {
+    // SAFETY: the caller vouches; the kernel is given 12 rows of 32 elements of C, or those of the copy.
+    unsafe {
+        if rows.len() == ROWS && cols.len() == COLS {
+            let first = c.part(rows.start, cols.clone()).as_mut_ptr();
+            return kernel(a, b, first, c.stride());
+        }
+        let mut copy = [0.0; ROWS * COLS];
+        for (row, copy) in rows.clone().zip(copy.chunks_exact_mut(COLS)) {
+            copy[..cols.len()].copy_from_slice(c.part(row, cols.clone()));
+        }
+        kernel(a, b, copy.as_mut_ptr(), COLS);
+        for (row, copy) in rows.zip(copy.chunks_exact(COLS)) {
+            c.part(row, cols.clone()).copy_from_slice(&copy[..cols.len()]);
+        }
+    }
+}
+
+/// Columns `j ..` of B, zeros behind its end: (depth, 32).
+fn pack_b(b: &Factor<'_>, from: usize, j: usize, out: &mut [f32]) {
+    let width = COLS.min(b.cols - j);
+    for (k, out) in (from..).zip(out.chunks_exact_mut(COLS)) {
+        let (of_b, rest) = out.split_at_mut(width);
+        if b.col_stride == 1 {
+            let at = k * b.row_stride + j;
+            of_b.copy_from_slice(&b.data[at..at + width]);
+        } else {
+            of_b.iter_mut().enumerate().for_each(|(i, x)| *x = b.at(k, j + i));
+        }
+        rest.fill(0.0);
+    }
+}
+
+/// Rows `i ..` of A, zeros behind its end: (depth, 12).
+fn pack_a(a: &Factor<'_>, i: usize, from: usize, out: &mut [f32]) {
+    let height = ROWS.min(a.rows - i);
+    if a.row_stride == 1 {
+        for (k, out) in (from..).zip(out.chunks_exact_mut(ROWS)) {
+            let at = k * a.col_stride + i;
+            out[..height].copy_from_slice(&a.data[at..at + height]);
+            out[height..].fill(0.0);
+        }
+        return;
+    }
+    for r in 0..ROWS {
+        let column = out[r..].iter_mut().step_by(ROWS);
+        if r < height {
+            column.enumerate().for_each(|(k, x)| *x = a.at(i + r, from + k));
+        } else {
+            column.for_each(|x| *x = 0.0);
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set of `V` must be available; `c` must be as [`Kernel`] says.
+#[inline(always)]
+unsafe fn kernel<V: Lanes>(a: &[f32], b: &[f32], c: *mut f32, stride: usize) {
+    assert_eq!(a.len() / ROWS, b.len() / COLS);
+    // SAFETY: the caller vouches; every block lies in the tile.
+    unsafe {
+        if V::IS_WIDE {
+            return block::<V, ROWS, 2>(a, b, c, stride);
+        }
+        for row in (0..ROWS).step_by(ROWS / 2) {
+            for col in (0..COLS).step_by(LANES) {
+                block::<V, { ROWS / 2 }, 1>(&a[row..], &b[col..], c.add(row * stride + col), stride);
+            }
+        }
+    }
+}
+
+/// The first `R` rows and `P` times sixteen columns of what is given.
+///
+/// # Safety
+/// As [`kernel`].
+#[inline(always)]
+unsafe fn block<V: Lanes, const R: usize, const P: usize>(a: &[f32], b: &[f32], c: *mut f32, stride: usize) {
+    let depth = b.len().div_ceil(COLS);
+    // SAFETY: panels hold `depth` rows of which these are the first columns; the caller vouches for C.
+    unsafe {
+        let mut s: [[V; P]; R] =
+            std::array::from_fn(|r| std::array::from_fn(|p| V::load(c.add(r * stride + p * LANES))));
+        let (a, b) = (a.as_ptr(), b.as_ptr());
+        for k in 0..depth {
+            let b: [V; P] = std::array::from_fn(|p| V::load(b.add(k * COLS + p * LANES)));
+            for r in 0..R {
+                let a = V::splat(*a.add(k * ROWS + r));
+                for p in 0..P {
+                    s[r][p] = a.fma(b[p], s[r][p]);
+                }
+            }
+        }
+        for r in 0..R {
+            for p in 0..P {
+                s[r][p].store(c.add(r * stride + p * LANES));
+            }
+        }
+    }
+}
+
+/// A view of whole rows, as a factor.
+impl<'a> TryFrom<View<'a>> for Factor<'a> {
+    type Error = ();
+
+    fn try_from(view: View<'a>) -> Result<Factor<'a>, ()> {
+        let (data, stride) = view.host().ok_or(())?;
+        Ok(Factor { data, rows: view.rows(), cols: view.cols(), row_stride: stride, col_stride: 1 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_same_bits, on_every_simd};
+
+    fn expected(a: Factor<'_>, b: Factor<'_>, c: &[f32]) -> Vec<f32> {
+        let element = |at: usize| {
+            let (i, j) = (at / b.cols, at % b.cols);
+            (0..a.cols).fold(c[at], |c, k| a.at(i, k).mul_add(b.at(k, j), c))
+        };
+        (0..c.len()).map(element).collect()
+    }
+
+    #[test]
+    fn every_level_and_shape_has_the_order_of_the_contract() {
+        on_every_simd(|cx, rng| {
+            for (m, k, n) in
+                [(1, 1, 1), (12, 256, 32), (13, 257, 33), (97, 300, 40), (5, 700, 70), (30, 0, 9)]
+            {
+                let (a, b) = (rng.uniform(m * k, 1.0), rng.uniform(k * n, 1.0));
+                let start = rng.uniform(m * n, 1.0);
+                for turned in 0..4 {
+                    let a = if turned % 2 == 0 {
+                        Factor::new(&a, m, k)
+                    } else {
+                        Factor::new(&a, k, m).transposed()
+                    };
+                    let b = if turned / 2 == 0 {
+                        Factor::new(&b, k, n)
+                    } else {
+                        Factor::new(&b, n, k).transposed()
+                    };
+                    let mut c = start.clone();
+                    add_product(cx, a, b, &mut c);
+                    assert_same_bits(&c, &expected(a, b, &start), &format!("{m} x {k} x {n}, {}", cx.simd()));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_product_in_two_pieces_has_the_bits_of_the_whole() {
+        on_every_simd(|cx, rng| {
+            let (m, k, n) = (20, 400, 50);
+            let (a, b) = (rng.uniform(k * m, 1.0), rng.uniform(k * n, 1.0));
+            let mut whole = vec![0.0; m * n];
+            add_product(cx, Factor::new(&a, k, m).transposed(), Factor::new(&b, k, n), &mut whole);
+            let mut pieces = vec![0.0; m * n];
+            for rows in [0..123, 123..k] {
+                let (a, b) = (&a[rows.start * m..rows.end * m], &b[rows.start * n..rows.end * n]);
+                add_product(
+                    cx,
+                    Factor::new(a, rows.len(), m).transposed(),
+                    Factor::new(b, rows.len(), n),
+                    &mut pieces,
+                );
+            }
+            assert_same_bits(&pieces, &whole, "pieces");
+        });
+    }
+}
