@@ -87,6 +87,21 @@ impl Packed {
         Ok(Packed { dtype, rows, cols, panel_bytes, memory, scale })
     }
 
+    /// [`Packed::new`] of f32 elements on the host, row-major.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    ///
+    /// # Panics
+    /// If there are not `rows * cols` elements.
+    pub fn of_floats(cx: &Cx, rows: usize, cols: usize, data: &[f32]) -> Result<Packed, PackError> {
+        // SAFETY: these are the bytes of the slice, and any bytes are a `u8`. Machines are little endian here, as files are.
+        let bytes = unsafe { std::slice::from_raw_parts(data.as_ptr().cast::<u8>(), size_of_val(data)) };
+        let weight =
+            Weight::new(DType::F32, rows, cols, bytes, 1.0).expect("as many elements as the shape says");
+        Packed::new(cx, &weight, Place::Host)
+    }
+
     /// Stored type.
     pub fn dtype(&self) -> DType {
         self.dtype

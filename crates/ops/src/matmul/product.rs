@@ -4,7 +4,7 @@
 //! One f32 accumulator per element of C, from what C holds: `c = fma(a[i, k], b[k, j], c)`, k increasing. So a product cut
 //! along k gives the same bits as the whole, and gradients do not depend on how a batch is divided.
 //!
-//! For each 256 of k, B is copied into panels of 32 columns, and a part of A at a time into panels of twelve rows; twelve
+//! For each 192 of k, B is copied into panels of 32 columns, and a part of A at a time into panels of twelve rows; twelve
 //! by 32 elements of C stay in registers (Goto & van de Geijn 2008).
 
 use crate::device::{Cx, SharedRows, View};
@@ -15,9 +15,9 @@ use std::cell::RefCell;
 const ROWS: usize = 12;
 /// Columns of C in registers.
 const COLS: usize = 2 * LANES;
-/// Elements of k that panels hold: a panel of B is 32 KiB.
-const DEPTH: usize = 256;
-/// Rows of A that a part packs at once (96 KiB).
+/// Elements of k that panels hold: a panel of B is 24 KiB.
+const DEPTH: usize = 192;
+/// Rows of A that a part packs at once (72 KiB).
 const ROWS_PER_PART: usize = 8 * ROWS;
 /// Columns of B that a part packs at once.
 const COLS_PER_PART: usize = 8 * COLS;

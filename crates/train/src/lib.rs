@@ -1,0 +1,21 @@
+//! Teaching models of the family: their forward with a tape, gradients, optimisers, data, runs that can be taken up again.
+//!
+//! The forward is made of the operations that the engine's is made of, so a model that is taught says the same bits here
+//! and there. Everything is deterministic: the same recipe gives the same weights, however often it was interrupted and
+//! however a batch was divided.
+
+#![forbid(unsafe_code)]
+#![allow(non_snake_case)] // A, B, C, D are the names of the Mamba papers.
+
+mod batch;
+mod error;
+mod network;
+mod nodes;
+mod params;
+mod tape;
+
+pub use batch::Batch;
+pub use error::{Error, Result};
+pub use network::Network;
+pub use params::{Gradients, Param, ParamId, Params};
+pub use tape::{Tape, Var};

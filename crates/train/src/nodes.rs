@@ -1,0 +1,224 @@
+//! The operations of the model on a tape.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use tangelo_core::TokenId;
+use tangelo_ops::attention::{KvCache, KvType, append, attention, attention_backward};
+use tangelo_ops::cross_entropy::{Target, cross_entropy};
+use tangelo_ops::elementwise::{add, gather_rows, relu2, relu2_backward};
+use tangelo_ops::embedding::embed_backward;
+use tangelo_ops::mamba2::{Mixer, MixerGradients, mamba2, mamba2_backward};
+use tangelo_ops::matmul::{Factor, add_product, matmul};
+use tangelo_ops::rms_norm::{rms_norm, rms_norm_backward};
+use tangelo_ops::ssd::SsdGradients;
+use tangelo_ops::{Cx, Mat, Vector};
+
+use crate::params::{Gradients, ParamId};
+use crate::tape::{Tape, Var, copy};
+
+/// Rows whose logits are in memory at one time.
+const LOGIT_ROWS: usize = 256;
+
+/// The parameters of a mixer's middle part.
+#[derive(Clone, Copy, Debug)]
+pub struct MixerIds {
+    /// Taps, (k, c).
+    pub conv: ParamId,
+    /// (c), if the convolution has one.
+    pub conv_bias: Option<ParamId>,
+    /// (h).
+    pub A_log: ParamId,
+    /// (h).
+    pub D: ParamId,
+    /// (h).
+    pub dt_bias: ParamId,
+    /// (i).
+    pub norm: ParamId,
+    /// (h, p, n), if sequences begin with a state that is learned.
+    pub initial: Option<ParamId>,
+}
+
+impl<'t> Tape<'t> {
+    /// Rows of a table.
+    pub fn embed(&self, table: ParamId, ids: Rc<[TokenId]>) -> Var {
+        let param = self.params.get(table);
+        let [_, d] = param.matrix();
+        let mut rows = self.cx.mat(ids.len(), d);
+        for (t, &id) in ids.iter().enumerate() {
+            rows.row_mut(t).copy_from_slice(&param.data[id as usize * d..][..d]);
+        }
+        self.push(rows, move |dy, pass| {
+            if let Some(gradient) = pass.gradients.of_mut(table) {
+                embed_backward(&ids, &dy, gradient);
+            }
+        })
+    }
+
+    /// x · Wᵀ (+ bias).
+    pub fn linear(&self, x: Var, weight: ParamId, bias: Option<ParamId>) -> Var {
+        let (cx, params, input) = (self.cx, self.params, self.value(x));
+        let bias_vector = bias.map(|bias| Vector::from(params.get(bias).data.clone()));
+        let y = matmul(cx, input.view(), params.packed(cx, weight), bias_vector.as_ref());
+        self.push(y, move |dy, pass| {
+            if let Some(gradient) = bias.and_then(|bias| pass.gradients.of_mut(bias)) {
+                for t in 0..dy.rows() {
+                    gradient.iter_mut().zip(dy.row(t)).for_each(|(sum, d)| *sum += d);
+                }
+            }
+            if let Some(gradient) = pass.gradients.of_mut(weight) {
+                add_product(cx, Factor::from(&dy).transposed(), Factor::from(&*input), gradient);
+            }
+            let param = params.get(weight);
+            let [rows, cols] = param.matrix();
+            let mut dx = zeros(cx, dy.rows(), cols);
+            add_product(cx, Factor::from(&dy), Factor::new(&param.data, rows, cols), dx.data_mut());
+            pass.give(x, dx);
+        })
+    }
+
+    /// Root-mean-square norm.
+    pub fn rms_norm(&self, x: Var, weight: ParamId, eps: f32) -> Var {
+        let (cx, params, input) = (self.cx, self.params, self.value(x));
+        let w = Vector::from(params.get(weight).data.clone());
+        let y = rms_norm(cx, input.view(), &w, eps);
+        self.push(y, move |dy, pass| {
+            let mut dw = pass.gradients.take(weight, w.len());
+            let dx = rms_norm_backward(cx, input.view(), &w, eps, dy.view(), &mut dw);
+            pass.gradients.put(weight, dw, params.get(weight).is_trained);
+            pass.give(x, dx);
+        })
+    }
+
+    /// x + y.
+    pub fn add(&self, x: Var, y: Var) -> Var {
+        let cx = self.cx;
+        let mut sum = copy(cx, &self.value(x));
+        add(cx, &mut sum, &self.value(y));
+        self.push(sum, move |d, pass| {
+            pass.give(y, copy(cx, &d));
+            pass.give(x, d);
+        })
+    }
+
+    /// x · factor.
+    pub fn scale(&self, x: Var, factor: f32) -> Var {
+        let mut scaled = copy(self.cx, &self.value(x));
+        scaled.data_mut().iter_mut().for_each(|x| *x *= factor);
+        self.push(scaled, move |mut d, pass| {
+            d.data_mut().iter_mut().for_each(|d| *d *= factor);
+            pass.give(x, d);
+        })
+    }
+
+    /// relu(x)².
+    pub fn relu2(&self, x: Var) -> Var {
+        let (cx, input) = (self.cx, self.value(x));
+        let mut y = copy(cx, &input);
+        relu2(cx, &mut y);
+        self.push(y, move |mut d, pass| {
+            relu2_backward(cx, &input, &mut d);
+            pass.give(x, d);
+        })
+    }
+
+    /// Causal attention within each sequence.
+    pub fn attention(&self, [q, k, v]: [Var; 3], kv_heads: usize, sequences: Rc<[Range<usize>]>) -> Var {
+        let cx = self.cx;
+        let inputs = [self.value(q), self.value(k), self.value(v)];
+        let [of_q, of_k, of_v] = inputs.each_ref().map(|input| input.view());
+        let head_dim = of_k.cols() / kv_heads;
+        let new_cache = |_| KvCache::new(kv_heads, head_dim, KvType::F32);
+        let mut caches: Vec<KvCache> = sequences.iter().map(new_cache).collect();
+        append(of_k, of_v, sequences.iter().cloned().zip(&mut caches));
+        let y = attention(cx, of_q, sequences.iter().cloned().zip(&caches));
+        drop(caches);
+        self.push(y, move |dy, pass| {
+            let views = inputs.each_ref().map(|input| input.view());
+            let [dq, dk, dv] = attention_backward(cx, views, dy.view(), kv_heads, &sequences);
+            pass.give(q, dq);
+            pass.give(k, dk);
+            pass.give(v, dv);
+        })
+    }
+
+    /// What lies between the projections of a Mamba-2 mixer.
+    pub fn mamba2(&self, zxBCdt: Var, ids: MixerIds, mixer: Rc<Mixer>, sequences: Rc<[Range<usize>]>) -> Var {
+        let (cx, params, input) = (self.cx, self.params, self.value(zxBCdt));
+        let initial = ids.initial.map(|id| Vector::from(params.get(id).data.clone()));
+        let state = |_| (mixer.first_conv_state(), mixer.first_state(initial.as_ref()));
+        let mut states: Vec<(Vector, Vector)> = sequences.iter().map(state).collect();
+        let with_states = sequences.iter().cloned().zip(&mut states);
+        let y = mamba2(cx, &mixer, input.view(), with_states.map(|(rows, (conv, ssm))| (rows, conv, ssm)));
+        drop(states);
+        self.push(y, move |dy, pass| {
+            let learned = [
+                Some(ids.conv),
+                ids.conv_bias,
+                Some(ids.A_log),
+                Some(ids.D),
+                Some(ids.dt_bias),
+                Some(ids.norm),
+            ];
+            let len = |id: ParamId| params.get(id).data.len();
+            let conv_channels = len(ids.conv) / params.get(ids.conv).shape[2];
+            let mut taken = learned.map(|id| match id {
+                Some(id) => pass.gradients.take(id, len(id)),
+                None => vec![0.0; conv_channels],
+            });
+            let mut dinitial = ids.initial.map(|id| pass.gradients.take(id, len(id)));
+            let [dconv, dconv_bias, dA, dD, ddt_bias, dnorm] = &mut taken;
+            let gradients =
+                MixerGradients { dconv, dconv_bias, ssd: SsdGradients { dA, dD, ddt_bias }, dnorm };
+            let first = initial.as_ref().zip(dinitial.as_deref_mut());
+            let dx = mamba2_backward(cx, &mixer, input.view(), &sequences, dy.view(), gradients, first);
+            let all = learned.into_iter().zip(taken).chain([(ids.initial, dinitial.unwrap_or_default())]);
+            for (id, gradient) in all {
+                if let Some(id) = id {
+                    pass.gradients.put(id, gradient, params.get(id).is_trained);
+                }
+            }
+            pass.give(zxBCdt, dx);
+        })
+    }
+
+    /// The losses, in nats, of the targets that weigh something, and the gradient of `x`; the gradient of the weight is
+    /// added. All logits are never in memory at one time. Without `gradients` nothing but the losses is computed.
+    pub fn linear_cross_entropy(
+        &self,
+        x: Var,
+        weight: ParamId,
+        targets: &[Target],
+        mut gradients: Option<&mut Gradients>,
+    ) -> (Vec<f32>, Mat) {
+        let (cx, input, param) = (self.cx, self.value(x), self.params.get(weight));
+        let [vocabulary, d] = param.matrix();
+        assert_eq!(targets.len(), input.rows(), "linear_cross_entropy: one target per row");
+        let taught: Vec<usize> = (0..targets.len()).filter(|&t| targets[t].weight != 0.0).collect();
+        let mut dx = zeros(cx, if gradients.is_some() { input.rows() } else { 0 }, d);
+        let mut losses = Vec::with_capacity(taught.len());
+        for rows in taught.chunks(LOGIT_ROWS) {
+            let x = gather_rows(cx, input.view(), rows.iter().copied());
+            let targets: Vec<Target> = rows.iter().map(|&t| targets[t]).collect();
+            let mut logits = matmul(cx, x.view(), self.params.packed(cx, weight), None);
+            losses.extend(cross_entropy(cx, &mut logits, &targets));
+            let Some(gradients) = &mut gradients else { continue };
+            let dlogits = Factor::from(&logits);
+            if let Some(gradient) = gradients.of_mut(weight) {
+                add_product(cx, dlogits.transposed(), Factor::from(&x), gradient);
+            }
+            let mut part = zeros(cx, rows.len(), d);
+            add_product(cx, dlogits, Factor::new(&param.data, vocabulary, d), part.data_mut());
+            for (from, &to) in rows.iter().enumerate() {
+                dx.row_mut(to).copy_from_slice(part.row(from));
+            }
+        }
+        (losses, dx)
+    }
+}
+
+fn zeros(cx: &Cx, rows: usize, cols: usize) -> Mat {
+    let mut mat = cx.mat(rows, cols);
+    mat.data_mut().fill(0.0);
+    mat
+}

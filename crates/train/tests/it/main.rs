@@ -1,0 +1,4 @@
+//! The trainer against the engine, against transformers, and against itself.
+
+mod fixtures;
+mod network;

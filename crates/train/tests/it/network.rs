@@ -1,0 +1,98 @@
+//! The forward and the gradients of whole models.
+
+use tangelo_model::{LogitRows, Model, Segment};
+use tangelo_train::{Batch, Gradients, Params};
+
+use crate::fixtures::{Opened, batch, cx};
+
+/// Dense models of the fixtures.
+const MODELS: [&str; 2] = ["tiny/f32", "odd/f32"];
+
+#[test]
+fn logits_are_the_engines_bit_for_bit() {
+    let cx = cx();
+    for name in MODELS {
+        let Opened { checkpoint, params, network } = Opened::new(name);
+        let batch = batch(&[70, 1, 133], checkpoint.config().vocab_size, 1.0);
+        let ours = network.logits(&cx, &params, &batch);
+        let model = Model::load(&cx, &checkpoint).expect("the same model");
+        for rows in &batch.sequences {
+            let mut state = model.new_state();
+            let tokens = &batch.tokens[rows.clone()];
+            // A token at a time, so that nothing but the prefix is the same.
+            for (t, row) in rows.clone().enumerate() {
+                let segment = Segment { tokens: &tokens[t..=t], state: &mut state, logits: LogitRows::Last };
+                let theirs = model.forward(&cx, &mut [segment]).expect("known tokens");
+                let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+                assert_eq!(bits(ours.row(row)), bits(theirs.row(0)), "{name}, token {t}");
+            }
+        }
+    }
+}
+
+fn gradients(opened: &Opened, batches: &[Batch]) -> (Vec<f32>, Gradients) {
+    let (cx, mut gradients) = (cx(), opened.params.no_gradients());
+    let mut losses = Vec::new();
+    for batch in batches {
+        losses.extend(opened.network.add_gradients(&cx, &opened.params, batch, &mut gradients));
+    }
+    opened.network.complete(&opened.params, &mut gradients);
+    (losses, gradients)
+}
+
+#[test]
+fn gradients_do_not_depend_on_how_a_batch_is_divided_or_on_recomputing() {
+    for name in MODELS {
+        let mut opened = Opened::new(name);
+        let vocabulary = opened.checkpoint.config().vocab_size;
+        let lengths = [40, 3, 1, 90];
+        let whole = batch(&lengths, vocabulary, 0.01);
+        let parts: Vec<Batch> = whole
+            .sequences
+            .iter()
+            .map(|rows| Batch {
+                tokens: whole.tokens[rows.clone()].to_vec(),
+                targets: whole.targets[rows.clone()].to_vec(),
+                sequences: std::iter::once(0..rows.len()).collect(),
+            })
+            .collect();
+        let at_once = gradients(&opened, &[whole]);
+        assert_eq!(gradients(&opened, &parts), at_once, "{name}: one sequence at a time");
+        opened.network.recompute = true;
+        assert_eq!(gradients(&opened, &parts), at_once, "{name}: computed again");
+    }
+}
+
+/// The directional derivative of the loss along a gradient is the square of its length.
+#[test]
+fn the_loss_falls_as_the_gradient_says() {
+    let cx = cx();
+    for name in MODELS {
+        let opened = Opened::new(name);
+        let batch = batch(&[50, 20], opened.checkpoint.config().vocab_size, 1.0 / 46.0);
+        let (_, all) = gradients(&opened, std::slice::from_ref(&batch));
+        let loss = |params: &Params| {
+            opened.network.losses(&cx, params, &batch).iter().map(|l| f64::from(*l)).sum::<f64>() / 46.0
+        };
+        for id in opened.params.ids() {
+            let gradient = all.of(id);
+            let length = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            if length < 1e-4 {
+                continue;
+            }
+            let moved = |by: f64| {
+                let mut params = Params::load(&opened.checkpoint).expect("as before");
+                let data = &mut params.get_mut(id).data;
+                data.iter_mut().zip(gradient).for_each(|(x, g)| *x += (by * f64::from(*g) / length) as f32);
+                loss(&params)
+            };
+            let step = 4e-3;
+            let slope = (moved(step) - moved(-step)) / (2.0 * step);
+            let param = &opened.params.get(id).name;
+            assert!(
+                (slope - length).abs() < 0.02 * length + 2e-4,
+                "{name} {param}: {slope}, expected {length}"
+            );
+        }
+    }
+}
