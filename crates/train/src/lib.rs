@@ -9,13 +9,21 @@
 
 mod batch;
 mod error;
+mod init;
 mod network;
 mod nodes;
+pub mod optimiser;
 mod params;
+mod random;
+pub mod schedule;
 mod tape;
 
 pub use batch::Batch;
 pub use error::{Error, Result};
+pub use init::init;
 pub use network::Network;
+pub use optimiser::Optimiser;
 pub use params::{Gradients, Param, ParamId, Params};
+pub use random::Random;
+pub use schedule::Schedule;
 pub use tape::{Tape, Var};
