@@ -9,6 +9,8 @@ pub enum Unit {
     Bytes,
     /// Tokens.
     Tokens,
+    /// Things.
+    Items,
 }
 
 /// A bar for `total` units of work called `name`.
@@ -16,6 +18,7 @@ pub fn bar(name: &str, total: u64, unit: Unit) -> ProgressBar {
     let template = match unit {
         Unit::Bytes => "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
         Unit::Tokens => "{msg} [{bar:30}] {pos}/{len} tokens {per_sec} {eta}",
+        Unit::Items => "{msg} [{bar:30}] {pos}/{len} {eta}",
     };
     let style = ProgressStyle::with_template(template).expect("the templates above are valid");
     ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(name.to_string())

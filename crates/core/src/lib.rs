@@ -8,6 +8,7 @@
 pub mod dtype;
 pub mod float;
 pub mod limits;
+pub mod random;
 pub mod sampling;
 
 pub use dtype::DType;

@@ -18,22 +18,29 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Appends a sequence. `taught` says of every token of `tokens` but the first whether it should be learned; each weighs
-    /// `weight` then.
+    /// Appends a sequence, of which each token but the first is learned with its weight; `weights` has an entry for every
+    /// token. A sequence of one token has nothing to learn and is left out.
     ///
     /// # Panics
-    /// If `taught` does not have an entry for every token.
-    pub fn push(&mut self, tokens: &[TokenId], taught: &[bool], weight: f32) {
-        assert_eq!(tokens.len(), taught.len(), "Batch: one mark per token");
+    /// If there is not a weight for every token.
+    pub fn push(&mut self, tokens: &[TokenId], weights: &[f32]) {
+        assert_eq!(tokens.len(), weights.len(), "Batch: one weight per token");
         let Some(inputs) = tokens.len().checked_sub(1).filter(|&n| n > 0) else { return };
         let start = self.tokens.len();
         self.tokens.extend_from_slice(&tokens[..inputs]);
         self.sequences.push(start..start + inputs);
-        let targets = tokens.iter().zip(taught).skip(1);
-        self.targets.extend(
-            targets
-                .map(|(&token, &is_taught)| Target { token, weight: if is_taught { weight } else { 0.0 } }),
-        );
+        let targets = tokens.iter().zip(weights).skip(1);
+        self.targets.extend(targets.map(|(&token, &weight)| Target { token, weight }));
+    }
+
+    /// The sum of all weights.
+    pub fn weight(&self) -> f64 {
+        self.targets.iter().map(|target| f64::from(target.weight)).sum()
+    }
+
+    /// Multiplies all weights.
+    pub fn scale(&mut self, by: f32) {
+        self.targets.iter_mut().for_each(|target| target.weight *= by);
     }
 
     /// Number of tokens that are learned.

@@ -1,5 +1,7 @@
 //! What can go wrong.
 
+use std::path::PathBuf;
+
 /// Why something cannot be taught.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +30,68 @@ pub enum Error {
         /// Its type.
         dtype: tangelo_core::DType,
     },
+    /// A recipe that is none.
+    #[error("the recipe cannot be followed: {problem}")]
+    Recipe {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A run would overwrite something.
+    #[error("{} is not empty: give another folder, or --resume to go on with the run in it", folder.display())]
+    FolderInUse {
+        /// Where.
+        folder: PathBuf,
+    },
+    /// A file that a model needs to be taught.
+    #[error("{} does not exist: a model that is taught needs its tokenizer and its chat template", path.display())]
+    NoFile {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file or folder that the system refuses.
+    #[error("{}: {cause}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The optimiser's moments do not belong to the model.
+    #[error("{} has no fitting `{name}`, so the run cannot go on from this checkpoint", path.display())]
+    Moments {
+        /// Which tensor.
+        name: String,
+        /// In which file.
+        path: PathBuf,
+    },
+    /// The run has gone astray.
+    #[error(
+        "the loss or its gradient is {loss} in step {step}: the last checkpoint is as it was; try a lower `optimiser.lr` or a \
+         longer `schedule.warmup`"
+    )]
+    NotFinite {
+        /// The step.
+        step: u64,
+        /// What it was.
+        loss: f64,
+    },
+    /// A tokenizer that cannot be learned.
+    #[error("the tokenizer cannot be learned: {cause}")]
+    Tokenizer {
+        /// Why.
+        cause: String,
+    },
+    /// A template with which nobody can tell where an answer begins.
+    #[error(
+        "the chat template writes a complete answer otherwise than it asks for one, so it cannot be learned from"
+    )]
+    TemplateParts,
+    /// A conversation that cannot be written.
+    #[error(transparent)]
+    Chat(#[from] tangelo_chat::Error),
+    /// A text that cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] tangelo_formats::tokenizer::TokenizerError),
     /// A file that cannot be read or written.
     #[error(transparent)]
     Format(#[from] tangelo_formats::Error),

@@ -7,7 +7,7 @@
 use tangelo_formats::config::{Config, TensorSpec};
 
 use crate::params::Params;
-use crate::random::Random;
+use tangelo_core::random::Random;
 
 /// Parameters of a new model; they follow from the seed and the names of the tensors.
 pub fn init(config: &Config, seed: u64) -> Params {

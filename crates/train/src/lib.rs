@@ -9,14 +9,17 @@
 
 mod batch;
 mod error;
+pub mod examples;
 mod init;
 mod network;
 mod nodes;
 pub mod optimiser;
 mod params;
-mod random;
+pub mod recipe;
+mod run;
 pub mod schedule;
 mod tape;
+pub mod tokenizer;
 
 pub use batch::Batch;
 pub use error::{Error, Result};
@@ -24,6 +27,8 @@ pub use init::init;
 pub use network::Network;
 pub use optimiser::Optimiser;
 pub use params::{Gradients, Param, ParamId, Params};
-pub use random::Random;
+
+pub use recipe::Recipe;
+pub use run::{Progress, Report, Run};
 pub use schedule::Schedule;
 pub use tape::{Tape, Var};

@@ -52,11 +52,11 @@ impl Param {
         self.shape.as_slice().try_into().unwrap_or_else(|_| panic!("{} is not a matrix", self.name))
     }
 
-    /// The elements in the order of the checkpoint.
-    pub fn to_checkpoint(&self) -> Vec<f32> {
+    /// Numbers that belong to the elements, such as the elements themselves, in the order of the checkpoint.
+    pub fn in_checkpoint_order(&self, data: &[f32]) -> Vec<f32> {
         match self.shape.as_slice() {
-            &[c, _, k] => transpose(&self.data, k, c),
-            _ => self.data.clone(),
+            &[c, _, k] => transpose(data, k, c),
+            _ => data.to_vec(),
         }
     }
 }

@@ -5,7 +5,9 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod chat;
+mod exam;
 mod generate;
+mod learn_tokenizer;
 mod logits;
 mod ls;
 mod perplexity;
@@ -17,6 +19,7 @@ mod show;
 mod state;
 mod synth;
 mod tokenize;
+mod train;
 
 /// Run NVIDIA's Nemotron 3 hybrid Mamba-Transformer language models on hardware you own.
 #[derive(Debug, Parser)]
@@ -42,6 +45,9 @@ enum Command {
     Tokenize(tokenize::Args),
     Perplexity(perplexity::Args),
     Synth(synth::Args),
+    Train(train::Args),
+    Exam(exam::Args),
+    LearnTokenizer(learn_tokenizer::Args),
 }
 
 impl Cli {
@@ -65,6 +71,9 @@ impl Cli {
             Command::Tokenize(args) => tokenize::run(args),
             Command::Perplexity(args) => perplexity::run(args),
             Command::Synth(args) => synth::run(args),
+            Command::Train(args) => train::run(args),
+            Command::Exam(args) => exam::run(args),
+            Command::LearnTokenizer(args) => learn_tokenizer::run(args),
         }
     }
 }

@@ -185,9 +185,15 @@ unsafe fn run<V: Lanes>(mut job: Job<'_>, scratch: &mut Vec<f32>) {
         for (i, kept) in kept.chunks_exact_mut(size).enumerate() {
             kept.copy_from_slice(&states[..size]);
             let from = tokens.start + i * STRIDE;
+            // There and back between two states.
+            let (state, other) = states.split_at_mut(size);
+            let (mut now, mut next) = (state, &mut other[..size]);
             for t in from..tokens.end.min(from + STRIDE) {
-                let (state, _) = states.split_at_mut(size);
-                advance_in_place::<V>(&job, t, state);
+                advance::<V>(&job, t, now, next);
+                std::mem::swap(&mut now, &mut next);
+            }
+            if !(tokens.end.min(from + STRIDE) - from).is_multiple_of(2) {
+                next.copy_from_slice(now);
             }
         }
         dS.fill(0.0);
@@ -224,25 +230,16 @@ unsafe fn run<V: Lanes>(mut job: Job<'_>, scratch: &mut Vec<f32>) {
 /// The instruction set of `V` must be available.
 #[inline(always)]
 unsafe fn advance<V: Lanes>(job: &Job<'_>, t: usize, before: &[f32], after: &mut [f32]) {
-    after.copy_from_slice(before);
-    // SAFETY: the caller vouches.
-    unsafe { advance_in_place::<V>(job, t, after) }
-}
-
-/// # Safety
-/// The instruction set of `V` must be available.
-#[inline(always)]
-unsafe fn advance_in_place<V: Lanes>(job: &Job<'_>, t: usize, state: &mut [f32]) {
     let n = job.group.len();
     let (delta, a) = job.ssd.step(job.head, job.input.dt.row(t)[job.head]);
     let (b, x) = (&job.input.B.row(t)[job.group.clone()], &job.input.x.row(t)[job.columns.clone()]);
     // SAFETY: the caller vouches; slices bound every access.
     unsafe {
-        for (row, x) in state.chunks_exact_mut(n).zip(x) {
+        for ((before, after), x) in before.chunks_exact(n).zip(after.chunks_exact_mut(n)).zip(x) {
             let (u, a) = (V::splat(delta * x), V::splat(a));
             for at in (0..n).step_by(LANES) {
-                let s = u.fma(load_at::<V>(b, at), a.mul(load_at::<V>(row, at)));
-                store_at(s, row, at);
+                let s = u.fma(load_at::<V>(b, at), a.mul(load_at::<V>(before, at)));
+                store_at(s, after, at);
             }
         }
     }

@@ -40,8 +40,8 @@ pub fn batch(lengths: &[usize], vocabulary: usize, weight: f32) -> Batch {
             (seed >> 33) as usize % vocabulary
         };
         let tokens: Vec<u32> = (0..=len).map(|_| next() as u32).collect();
-        let taught: Vec<bool> = (0..=len).map(|i| i % 3 != 2).collect();
-        batch.push(&tokens, &taught, weight);
+        let weights: Vec<f32> = (0..=len).map(|i| if i % 3 == 2 { 0.0 } else { weight }).collect();
+        batch.push(&tokens, &weights);
     }
     batch
 }

@@ -96,3 +96,44 @@ fn the_loss_falls_as_the_gradient_says() {
         }
     }
 }
+
+/// `fixtures/gen/gradients.py`: transformers' autograd in float64, every sequence on its own.
+#[test]
+fn gradients_are_those_of_transformers() {
+    let text = std::fs::read_to_string(crate::fixtures::path("gradients.json")).expect("the goldens");
+    let goldens: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for (name, model) in [("tiny", "tiny/f32"), ("odd", "odd/f32")] {
+        let opened = Opened::new(model);
+        let batch = batch(&[40, 3, 1, 90], opened.checkpoint.config().vocab_size, 0.01);
+        let (losses, all) = gradients(&opened, &[batch]);
+        let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+        let golden = &goldens[name];
+        let loss = 0.01 * losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
+        assert!(
+            (loss - number(&golden["loss"])).abs() < 1e-5,
+            "{name}: the loss is {loss}, not {}",
+            golden["loss"]
+        );
+        for (id, param) in opened.params.iter() {
+            let golden = &golden["tensors"][&param.name];
+            let as_checkpoint = param.in_checkpoint_order(all.of(id));
+            let length = as_checkpoint.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            let want = number(&golden["length"]);
+            assert!(
+                (length - want).abs() < 1e-4 * want,
+                "{name} {}: length {length}, not {want}",
+                param.name
+            );
+            let step = golden["step"].as_u64().expect("a number") as usize;
+            let elements = golden["elements"].as_array().expect("a list").iter().map(number);
+            for (got, want) in as_checkpoint.iter().step_by(step).zip(elements) {
+                let error = (f64::from(*got) - want).abs();
+                assert!(
+                    error < 1e-4 * want.abs() + 3e-5 * length,
+                    "{name} {}: {got}, not {want}",
+                    param.name
+                );
+            }
+        }
+    }
+}

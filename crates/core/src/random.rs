@@ -46,6 +46,11 @@ impl Random {
         &items[self.below(items.len())]
     }
 
+    /// [`Random::of`] of what is copied.
+    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        *self.of(items)
+    }
+
     /// True as often as this.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.uniform() < probability

@@ -1,0 +1,249 @@
+//! Questions about a handful of facts: some of the answers are there, others are not.
+
+use tangelo_chat::Message;
+use tangelo_core::random::Random;
+
+use crate::names::{name, names, things};
+use crate::{Exercise, Split, Subject, asked, if_so, said, says};
+
+/// What is said where the facts do not hold the answer.
+pub(crate) const UNKNOWN: &str = "I do not know.";
+
+/// Trades, colours, foods and materials.
+const TRADES: [&str; 12] = [
+    "baker", "smith", "miller", "weaver", "hunter", "potter", "sailor", "tailor", "healer", "farmer",
+    "mason", "fisher",
+];
+const COLOURS: [&str; 10] =
+    ["red", "blue", "green", "white", "black", "yellow", "brown", "grey", "golden", "silver"];
+const FOODS: [&str; 12] =
+    ["bread", "cheese", "soup", "apples", "plums", "fish", "honey", "nuts", "rice", "beans", "cake", "pears"];
+
+/// How a kind of fact is stated, asked and answered. `{e}` is whom it is about, `{v}` the value, `{t}` a thing.
+struct Relation {
+    facts: &'static [&'static str],
+    questions: &'static [&'static str],
+    answer: &'static str,
+    value: Value,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy)]
+enum Value {
+    Name,
+    Of(&'static [&'static str]),
+    Below(usize),
+}
+
+const RELATIONS: [Relation; 8] = [
+    Relation {
+        facts: &["The capital of {e} is {v}.", "{v} is the capital of {e}."],
+        questions: &[
+            "What is the capital of {e}?",
+            "Which town is the capital of {e}?",
+            "Name the capital of {e}.",
+        ],
+        answer: "The capital of {e} is {v}.",
+        value: Value::Name,
+    },
+    Relation {
+        facts: &["{e} lives in {v}.", "The home of {e} is in {v}."],
+        questions: &["Where does {e} live?", "In which town does {e} live?", "Where is the home of {e}?"],
+        answer: "{e} lives in {v}.",
+        value: Value::Name,
+    },
+    Relation {
+        facts: &["{e} works as a {v}.", "{e} is a {v}."],
+        questions: &["What is the trade of {e}?", "What does {e} work as?", "Which trade does {e} have?"],
+        answer: "{e} is a {v}.",
+        value: Value::Of(&TRADES),
+    },
+    Relation {
+        facts: &["{e} is {v} years old.", "The age of {e} is {v}."],
+        questions: &["How old is {e}?", "What is the age of {e}?", "Tell me the age of {e}."],
+        answer: "{e} is {v} years old.",
+        value: Value::Below(90),
+    },
+    Relation {
+        facts: &["{e} likes {v}.", "{e} is fond of {v}."],
+        questions: &["What does {e} like?", "What is {e} fond of?", "Which food does {e} like?"],
+        answer: "{e} likes {v}.",
+        value: Value::Of(&FOODS),
+    },
+    Relation {
+        facts: &["The {t} of {e} is {v}.", "{e} has a {v} {t}."],
+        questions: &["What colour is the {t} of {e}?", "Which colour does the {t} of {e} have?"],
+        answer: "The {t} of {e} is {v}.",
+        value: Value::Of(&COLOURS),
+    },
+    Relation {
+        facts: &["{e} owns {v} {t}s.", "There are {v} {t}s in the house of {e}."],
+        questions: &["How many {t}s does {e} own?", "How many {t}s are in the house of {e}?"],
+        answer: "{e} owns {v} {t}s.",
+        value: Value::Below(60),
+    },
+    Relation {
+        facts: &["{e} is married to {v}.", "{v} is married to {e}."],
+        questions: &["Whom is {e} married to?", "Who is married to {e}?"],
+        answer: "{e} is married to {v}.",
+        value: Value::Name,
+    },
+];
+
+/// Things whose plural ends in s and that own no vowel trouble.
+const PLAIN_THINGS: [&str; 8] = ["lamp", "map", "bell", "candle", "ring", "basket", "hammer", "ladder"];
+
+/// A fact that can be stated, asked and answered.
+struct Fact {
+    relation: usize,
+    entity: String,
+    thing: &'static str,
+    value: String,
+}
+
+impl Fact {
+    fn new(random: &mut Random, split: Split, entity: String) -> Fact {
+        let relation = random.below(RELATIONS.len());
+        let value = match RELATIONS[relation].value {
+            Value::Name => name(random, split),
+            Value::Of(words) => random.pick(words).to_owned(),
+            Value::Below(most) => (2 + random.below(most - 2)).to_string(),
+        };
+        Fact { relation, entity, thing: random.pick(&PLAIN_THINGS), value }
+    }
+
+    fn relation(&self) -> &'static Relation {
+        &RELATIONS[self.relation]
+    }
+
+    fn fill(&self, pattern: &str) -> String {
+        pattern.replace("{e}", &self.entity).replace("{v}", &self.value).replace("{t}", self.thing)
+    }
+
+    /// Whether two facts are asked for by the same question.
+    fn is_about_the_same(&self, other: &Fact) -> bool {
+        let has_thing = self.relation().answer.contains("{t}");
+        self.relation == other.relation
+            && self.entity == other.entity
+            && (!has_thing || self.thing == other.thing)
+    }
+}
+
+/// Facts, some about the same people, none asked for by the same question.
+fn facts(random: &mut Random, split: Split, count: usize) -> Vec<Fact> {
+    let entities = names(random, split, 2 + count / 2);
+    let mut facts: Vec<Fact> = Vec::new();
+    while facts.len() < count {
+        let entity = random.of(&entities).clone();
+        let fact = Fact::new(random, split, entity);
+        if !facts.iter().any(|other| fact.is_about_the_same(other) || fact.value == other.value) {
+            facts.push(fact);
+        }
+    }
+    facts
+}
+
+/// A question that is not answered by the facts: about somebody else, or about something else of somebody.
+fn unanswered(random: &mut Random, split: Split, facts: &[Fact]) -> Fact {
+    loop {
+        let entity = match random.chance(0.5) {
+            true => name(random, split),
+            false => random.of(facts).entity.clone(),
+        };
+        let fact = Fact::new(random, split, entity);
+        if !facts.iter().any(|other| fact.is_about_the_same(other)) {
+            return fact;
+        }
+    }
+}
+
+pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
+    let count = 3 + random.below(6);
+    let facts = facts(random, split, count);
+    let is_known = random.chance(0.6);
+    let missing = unanswered(random, split, &facts);
+    let fact = if is_known { random.of(&facts) } else { &missing };
+    let stated: Vec<String> =
+        facts.iter().map(|fact| fact.fill(random.pick(fact.relation().facts))).collect();
+    let question = fact.fill(random.pick(fact.relation().questions));
+    let conversation = conversation(random, &stated, &question);
+    let thought = match facts.iter().position(|other| std::ptr::eq(other, fact)) {
+        Some(at) => format!("The facts say: {}", stated[at]),
+        None => "The facts do not say that.".to_owned(),
+    };
+    let mut answer = says(if is_known { fact.fill(fact.relation().answer) } else { UNKNOWN.to_owned() });
+    let thinks = random.chance(0.35);
+    answer.reasoning_content = thinks.then_some(thought);
+    let value = is_known.then(|| fact.value.clone());
+    let others = facts.iter().map(|fact| fact.value.clone()).filter(|other| Some(other) != value.as_ref());
+    let others: Vec<String> = others.collect();
+    Exercise {
+        subject: Subject::Facts,
+        kind: if is_known { "facts.present" } else { "facts.absent" },
+        conversation,
+        thinks,
+        answer,
+        grader: Box::new(move |answer| grade(answer, value.as_deref(), &others)),
+    }
+}
+
+/// The facts in the system message or before the question.
+fn conversation(random: &mut Random, stated: &[String], question: &str) -> tangelo_chat::Conversation {
+    let list = match random.chance(0.5) {
+        true => stated.iter().map(|fact| format!("- {fact}\n")).collect::<String>(),
+        false => stated.join(" ") + "\n",
+    };
+    let rule = random.pick(&[
+        "Answer from these facts only. If they do not say it, answer: I do not know.",
+        "Use only these facts. Say \"I do not know.\" if the answer is not among them.",
+    ]);
+    match random.below(3) {
+        0 => asked(Some(format!("{rule}\n{list}").trim_end().to_owned()), question),
+        1 => asked(None, format!("{rule}\n{list}{question}")),
+        _ => asked(None, format!("Facts:\n{list}\n{question}")),
+    }
+}
+
+/// The words of a text, without what stands around them.
+pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+/// Whether an answer says that the answer is not known.
+pub(crate) fn abstains(answer: &Message) -> bool {
+    let text = said(answer).to_lowercase();
+    ["do not know", "don't know", "not know"].iter().any(|phrase| text.contains(phrase))
+}
+
+fn grade(answer: &Message, value: Option<&str>, others: &[String]) -> f64 {
+    let has = |value: &str| words(said(answer)).any(|word| word == value);
+    match value {
+        Some(value) => if_so(has(value) && !others.iter().any(|other| has(other)) && !abstains(answer)),
+        None => if_so(abstains(answer) && !others.iter().any(|other| has(other))),
+    }
+}
+
+/// A thing with its price, for the shop.
+pub(crate) fn priced(random: &mut Random, count: usize) -> Vec<(&'static str, &'static str, usize)> {
+    things(random, count).into_iter().map(|(one, many)| (one, many, 2 + random.below(38))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_value_or_the_admission_counts() {
+        let others = ["Tosk".to_owned(), "12".to_owned()];
+        let of = |text: &str, value| grade(&says(text), value, &others);
+        assert_eq!(of("The capital of Arlen is Brom.", Some("Brom")), 1.0);
+        assert_eq!(of("Brom", Some("Brom")), 1.0);
+        assert_eq!(of("Brom or Tosk.", Some("Brom")), 0.0);
+        assert_eq!(of("Bromm.", Some("Brom")), 0.0);
+        assert_eq!(of("I do not know, maybe Brom.", Some("Brom")), 0.0);
+        assert_eq!(of("I do not know.", None), 1.0);
+        assert_eq!(of("I don't know that.", None), 1.0);
+        assert_eq!(of("It is Brom.", None), 0.0);
+        assert_eq!(of("I do not know. 12?", None), 0.0);
+    }
+}

@@ -1,0 +1,273 @@
+//! A keeper of a shop, with wares, prices and manners.
+
+use tangelo_chat::{Conversation, Message, Role};
+use tangelo_core::random::Random;
+
+use crate::facts::{UNKNOWN, abstains, priced, words};
+use crate::names::{THINGS, article, listed, name};
+use crate::{Exercise, Split, Subject, if_so, said, says};
+
+const GREETINGS: [&str; 8] = [
+    "Well met!",
+    "Good day!",
+    "Welcome!",
+    "Ahoy!",
+    "Greetings!",
+    "Hail, friend!",
+    "Hello there!",
+    "Be welcome!",
+];
+const FAREWELLS: [&str; 6] = ["friend", "traveller", "my dear", "stranger", "captain", "neighbour"];
+const SIGNS: [&str; 16] = [
+    "Anchor", "Kettle", "Lantern", "Raven", "Fox", "Wheel", "Crown", "Barrel", "Acorn", "Lion", "Moon",
+    "Star", "Bell", "Oak", "Goose", "Key",
+];
+const ADJECTIVES: [&str; 12] = [
+    "Copper", "Golden", "Silver", "Old", "Red", "Blue", "Merry", "Black", "White", "Green", "Broken", "Quiet",
+];
+
+/// Whom the customer talks to.
+struct Keeper {
+    name: String,
+    shop: String,
+    town: String,
+    /// One, many, price.
+    wares: Vec<(&'static str, &'static str, usize)>,
+    /// What every answer begins with, if anything.
+    greeting: Option<&'static str>,
+    /// How every answer ends, if in any way.
+    farewell: Option<&'static str>,
+}
+
+/// A question and its answer, and what the answer must and must not say.
+struct Talk {
+    kind: &'static str,
+    question: String,
+    answer: String,
+    needed: Vec<String>,
+    is_unknown: bool,
+}
+
+impl Keeper {
+    fn new(random: &mut Random, split: Split) -> Keeper {
+        let count = 3 + random.below(5);
+        let manner = random.below(4);
+        Keeper {
+            name: name(random, split),
+            shop: format!("The {} {}", random.pick(&ADJECTIVES), random.pick(&SIGNS)),
+            town: name(random, split),
+            wares: priced(random, count),
+            greeting: (manner < 3).then(|| random.pick(&GREETINGS)),
+            farewell: (manner > 1).then(|| random.pick(&FAREWELLS)),
+        }
+    }
+
+    fn system(&self, random: &mut Random) -> String {
+        let Keeper { name, shop, town, .. } = self;
+        let wares: Vec<String> =
+            self.wares.iter().map(|(one, _, price)| format!("{one} {price} coins")).collect();
+        let wares = match random.chance(0.5) {
+            true => format!("Wares: {}.", wares.join(", ")),
+            false => format!("Wares:\n- {}", wares.join("\n- ")),
+        };
+        let mut text = match random.below(3) {
+            0 => format!("You are {name}, keeper of the shop {shop} in {town}.\n{wares}"),
+            1 => format!("You are the shopkeeper {name}. Your shop is {shop} in the town {town}.\n{wares}"),
+            _ => format!("Play {name}, who keeps {shop}, a shop in {town}.\n{wares}"),
+        };
+        if let Some(greeting) = self.greeting {
+            text += &format!("\nBegin every answer with \"{greeting}\"");
+        }
+        if let Some(farewell) = self.farewell {
+            text += &format!("\nEnd every answer with \"{farewell}.\"");
+        }
+        if random.chance(0.6) {
+            text += "\nIf you do not know something, say \"I do not know.\"";
+        }
+        text
+    }
+
+    /// An answer in the keeper's manner.
+    fn mannered(&self, text: &str) -> String {
+        let greeting = self.greeting.map_or_else(String::new, |greeting| format!("{greeting} "));
+        match self.farewell {
+            Some(farewell) => format!("{greeting}{}, {farewell}.", text.trim_end_matches('.')),
+            None => greeting + text,
+        }
+    }
+
+    fn has_manners(&self, text: &str) -> bool {
+        let ends = |farewell: &str| text.trim_end_matches(['.', '!']).ends_with(farewell);
+        self.greeting.is_none_or(|greeting| text.starts_with(greeting)) && self.farewell.is_none_or(ends)
+    }
+
+    fn talk(&self, random: &mut Random, split: Split) -> Talk {
+        let (one, many, price) = random.pick(&self.wares);
+        let talk = |kind, questions: &[String], answer: String, needed: Vec<String>| Talk {
+            kind,
+            question: questions.first().cloned().unwrap_or_default(),
+            answer,
+            needed,
+            is_unknown: false,
+        };
+        let mut pick = |questions: Vec<String>| vec![random.of(&questions).clone()];
+        match random_kind(&mut pick) {
+            0 | 1 => talk(
+                "persona.price",
+                &pick(vec![
+                    format!("How much is the {one}?"),
+                    format!("What does {} {one} cost?", article(one)),
+                    format!("What is the price of {} {one}?", article(one)),
+                    format!("How many coins for {} {one}?", article(one)),
+                ]),
+                format!("The {one} costs {price} coins."),
+                vec![price.to_string()],
+            ),
+            2 => {
+                let count = 2 + price % 4;
+                let total = count * price;
+                talk(
+                    "persona.total",
+                    &pick(vec![
+                        format!("How much are {count} {many}?"),
+                        format!("What do {count} {many} cost?"),
+                        format!("I want {count} {many}. How much is that?"),
+                    ]),
+                    format!("{count} {many} cost {total} coins."),
+                    vec![total.to_string()],
+                )
+            }
+            3 => self.about_self(&mut pick),
+            4 => talk(
+                "persona.stock",
+                &pick(vec![
+                    format!("Do you sell {many}?"),
+                    format!("Do you have {} {one}?", article(one)),
+                    format!("I am looking for {} {one}.", article(one)),
+                ]),
+                format!("Yes, the {one} costs {price} coins."),
+                vec!["Yes".to_owned(), price.to_string()],
+            ),
+            5 => self.missing(&mut pick),
+            6 => {
+                let wares: Vec<String> = self.wares.iter().map(|(_, many, _)| (*many).to_owned()).collect();
+                talk(
+                    "persona.wares",
+                    &pick(vec![
+                        "What do you sell?".to_owned(),
+                        "What can I buy here?".to_owned(),
+                        "What wares do you have?".to_owned(),
+                    ]),
+                    format!("I sell {}.", listed(&wares)),
+                    wares,
+                )
+            }
+            _ => self.unknown(random, split),
+        }
+    }
+
+    fn about_self(&self, pick: &mut impl FnMut(Vec<String>) -> Vec<String>) -> Talk {
+        let of = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+        let all = of(&[
+            "Who are you?",
+            "What is your name?",
+            "What is this shop called?",
+            "Where are we?",
+            "In which town are we?",
+        ]);
+        let question = pick(all).concat();
+        let (answer, needed) = match question.as_str() {
+            "Who are you?" | "What is your name?" => (format!("I am {}.", self.name), self.name.clone()),
+            "What is this shop called?" => (format!("This is {}.", self.shop), self.shop.clone()),
+            _ => (format!("We are in {}.", self.town), self.town.clone()),
+        };
+        let needed = words(&needed).map(str::to_owned).collect();
+        Talk { kind: "persona.self", question, answer, needed, is_unknown: false }
+    }
+
+    fn missing(&self, pick: &mut impl FnMut(Vec<String>) -> Vec<String>) -> Talk {
+        let others: Vec<String> = THINGS
+            .iter()
+            .filter(|(one, _)| !self.wares.iter().any(|(own, _, _)| own == one))
+            .map(|(_, many)| (*many).to_owned())
+            .collect();
+        let many = pick(others).concat();
+        let questions =
+            vec![format!("Do you sell {many}?"), format!("Do you have {many}?"), format!("I need {many}.")];
+        Talk {
+            kind: "persona.missing",
+            question: pick(questions).concat(),
+            answer: format!("No, I do not sell {many}."),
+            needed: vec!["No".to_owned()],
+            is_unknown: false,
+        }
+    }
+
+    fn unknown(&self, random: &mut Random, split: Split) -> Talk {
+        let other = name(random, split);
+        let questions = [
+            format!("Where does {other} live?"),
+            format!("Who is the king of {other}?"),
+            format!("How old is {other}?"),
+            format!("How far is it to {other}?"),
+            "What will the weather be tomorrow?".to_owned(),
+            "How old are you?".to_owned(),
+        ];
+        Talk {
+            kind: "persona.unknown",
+            question: random.of(&questions).clone(),
+            answer: UNKNOWN.to_owned(),
+            needed: Vec::new(),
+            is_unknown: true,
+        }
+    }
+}
+
+/// One of eight kinds of question, from the same stream as the phrasing.
+fn random_kind(pick: &mut impl FnMut(Vec<String>) -> Vec<String>) -> usize {
+    pick((0..8).map(|kind: usize| kind.to_string()).collect()).concat().parse().unwrap_or(0)
+}
+
+pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
+    let keeper = Keeper::new(random, split);
+    let mut messages = vec![Message::new(Role::System, keeper.system(random))];
+    if random.chance(0.3) {
+        let welcome = random.pick(&["What do you need?", "How can I help?", "Look around!"]);
+        messages.push(says(keeper.mannered(welcome)));
+    }
+    for _ in 0..random.below(3) {
+        let talk = keeper.talk(random, split);
+        messages.push(Message::new(Role::User, talk.question));
+        messages.push(says(keeper.mannered(&talk.answer)));
+    }
+    let talk = keeper.talk(random, split);
+    messages.push(Message::new(Role::User, talk.question.clone()));
+    let mut answer = says(keeper.mannered(&talk.answer));
+    let thinks = random.chance(0.3);
+    answer.reasoning_content = thinks.then(|| match talk.is_unknown {
+        true => "That is nothing I know.".to_owned(),
+        false => format!("In my role I say: {}", talk.answer),
+    });
+    let Talk { kind, needed, is_unknown, .. } = talk;
+    Exercise {
+        subject: Subject::Persona,
+        kind,
+        conversation: Conversation { messages, tools: Vec::new() },
+        thinks,
+        answer,
+        grader: Box::new(move |answer| grade(answer, &keeper, &needed, is_unknown)),
+    }
+}
+
+/// Half for what is said, half for how.
+fn grade(answer: &Message, keeper: &Keeper, needed: &[String], is_unknown: bool) -> f64 {
+    let text = said(answer);
+    let has = |needed: &String| words(text).any(|word| word == needed);
+    let has_numbers = |text: &str| words(text).any(|word| word.parse::<u64>().is_ok());
+    let is_right = match is_unknown {
+        true => abstains(answer) && !has_numbers(text),
+        false => needed.iter().all(has) && !abstains(answer),
+    };
+    let is_right = is_right && !text.is_empty();
+    if_so(is_right) * (0.5 + 0.5 * if_so(keeper.has_manners(text)))
+}

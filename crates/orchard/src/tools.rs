@@ -1,0 +1,434 @@
+//! Calls of tools: the right one among several, with the right arguments; two at once; none; answers from results.
+
+use serde_json::{Map, Value, json};
+use tangelo_chat::{Conversation, Message, Role, Tool, ToolCall};
+use tangelo_core::random::Random;
+
+use crate::facts::words;
+use crate::names::{name, things};
+use crate::{Exercise, Split, Subject, if_so, said, says};
+
+/// What a parameter holds.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A made-up name.
+    Name,
+    /// A thing.
+    Thing,
+    /// A whole number from 2 up to this.
+    Number(usize),
+    /// One of these.
+    OneOf(&'static [&'static str]),
+}
+
+/// What a tool is for. Names for learning and for examination are apart; in texts, `{0}` and so on are the arguments and
+/// `{r}` the result.
+struct Family {
+    learned: [&'static str; 3],
+    examined: [&'static str; 2],
+    description: &'static str,
+    parameters: &'static [(&'static str, Kind)],
+    requests: &'static [&'static str],
+    /// Name and kind of what it returns.
+    result: (&'static str, Kind),
+    answer: &'static str,
+}
+
+const ROOMS: [&str; 6] = ["kitchen", "hall", "cellar", "attic", "bedroom", "garden"];
+const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const COLOURS: [&str; 5] = ["red", "blue", "green", "white", "yellow"];
+const DONE: Kind = Kind::OneOf(&["done"]);
+
+const FAMILIES: [Family; 14] = [
+    Family {
+        learned: ["get_weather", "weather_at", "read_weather"],
+        examined: ["show_weather", "check_weather"],
+        description: "Gets the weather of a town.",
+        parameters: &[("town", Kind::Name)],
+        requests: &[
+            "What is the weather in {0}?",
+            "How is the weather in {0}?",
+            "Tell me the weather of {0}.",
+        ],
+        result: ("degrees", Kind::Number(35)),
+        answer: "In {0} it is {r} degrees.",
+    },
+    Family {
+        learned: ["send_message", "write_message", "post_message"],
+        examined: ["deliver_message", "message_to"],
+        description: "Sends a message to a person.",
+        parameters: &[("person", Kind::Name), ("text", Kind::Thing)],
+        requests: &["Send {0} the message {1}.", "Write {0} a message: {1}.", "Tell {0} this: {1}."],
+        result: ("status", DONE),
+        answer: "The message to {0} is {r}.",
+    },
+    Family {
+        learned: ["set_alarm", "add_alarm", "make_alarm"],
+        examined: ["new_alarm", "start_alarm"],
+        description: "Sets an alarm for an hour of a day.",
+        parameters: &[("hour", Kind::Number(23)), ("day", Kind::OneOf(&DAYS))],
+        requests: &[
+            "Set an alarm for {0} on {1}.",
+            "Wake me at {0} on {1}.",
+            "I need an alarm on {1} at {0}.",
+        ],
+        result: ("status", DONE),
+        answer: "The alarm for {0} on {1} is {r}.",
+    },
+    Family {
+        learned: ["get_price", "price_of", "look_up_price"],
+        examined: ["find_price", "ask_price"],
+        description: "Gets the price of a thing.",
+        parameters: &[("item", Kind::Thing)],
+        requests: &[
+            "What is the price of the {0}?",
+            "How much does the {0} cost?",
+            "Look up the price of the {0}.",
+        ],
+        result: ("coins", Kind::Number(90)),
+        answer: "The {0} costs {r} coins.",
+    },
+    Family {
+        learned: ["buy_item", "order_item", "get_item"],
+        examined: ["purchase_item", "take_item"],
+        description: "Buys some of a thing.",
+        parameters: &[("item", Kind::Thing), ("count", Kind::Number(20))],
+        requests: &["Buy {1} of the {0}.", "Order the {0}, {1} times.", "Get me {1} of the {0}."],
+        result: ("coins", Kind::Number(200)),
+        answer: "{1} of the {0} cost {r} coins.",
+    },
+    Family {
+        learned: ["switch_light", "set_light", "turn_light"],
+        examined: ["change_light", "light_switch"],
+        description: "Switches the light of a room.",
+        parameters: &[("room", Kind::OneOf(&ROOMS)), ("state", Kind::OneOf(&["on", "off"]))],
+        requests: &[
+            "Switch the light in the {0} {1}.",
+            "Turn {1} the light in the {0}.",
+            "Light {1} in the {0}, please.",
+        ],
+        result: ("status", DONE),
+        answer: "The light in the {0} is {1}.",
+    },
+    Family {
+        learned: ["paint_room", "colour_room", "set_colour"],
+        examined: ["change_colour", "brush_room"],
+        description: "Paints a room in a colour.",
+        parameters: &[("room", Kind::OneOf(&ROOMS)), ("colour", Kind::OneOf(&COLOURS))],
+        requests: &["Paint the {0} {1}.", "Make the {0} {1}.", "I want the {0} in {1}."],
+        result: ("status", DONE),
+        answer: "The {0} is {1} now.",
+    },
+    Family {
+        learned: ["find_person", "look_for_person", "locate_person"],
+        examined: ["search_person", "seek_person"],
+        description: "Finds out where a person is.",
+        parameters: &[("person", Kind::Name)],
+        requests: &["Where is {0}?", "Find {0}.", "I am looking for {0}."],
+        result: ("place", Kind::Name),
+        answer: "{0} is in {r}.",
+    },
+    Family {
+        learned: ["book_room", "reserve_room", "rent_room"],
+        examined: ["get_room", "hire_room"],
+        description: "Books a room in an inn for some nights.",
+        parameters: &[("inn", Kind::Name), ("nights", Kind::Number(14))],
+        requests: &[
+            "Book a room in {0} for {1} nights.",
+            "I stay {1} nights in {0}: book a room.",
+            "Reserve {1} nights in {0}.",
+        ],
+        result: ("coins", Kind::Number(200)),
+        answer: "{1} nights in {0} cost {r} coins.",
+    },
+    Family {
+        learned: ["start_timer", "set_timer", "run_timer"],
+        examined: ["begin_timer", "new_timer"],
+        description: "Starts a timer of some minutes.",
+        parameters: &[("minutes", Kind::Number(90))],
+        requests: &[
+            "Start a timer of {0} minutes.",
+            "Tell me when {0} minutes are over.",
+            "Set a timer for {0} minutes.",
+        ],
+        result: ("status", DONE),
+        answer: "The timer of {0} minutes is {r}.",
+    },
+    Family {
+        learned: ["play_song", "start_song", "sing_song"],
+        examined: ["hear_song", "perform_song"],
+        description: "Plays a song of a singer.",
+        parameters: &[("singer", Kind::Name)],
+        requests: &["Play a song of {0}.", "I want to hear {0} sing.", "Put on a song of {0}."],
+        result: ("song", Kind::Name),
+        answer: "The song is {r}.",
+    },
+    Family {
+        learned: ["count_stock", "get_stock", "check_stock"],
+        examined: ["read_stock", "stock_of"],
+        description: "Counts how many of a thing are left.",
+        parameters: &[("item", Kind::Thing)],
+        requests: &["How many of the {0} are left?", "Count the stock of the {0}.", "Is there any {0} left?"],
+        result: ("count", Kind::Number(90)),
+        answer: "{r} of the {0} are left.",
+    },
+    Family {
+        learned: ["open_door", "unlock_door", "move_door"],
+        examined: ["free_door", "swing_door"],
+        description: "Opens or closes the door of a room.",
+        parameters: &[("room", Kind::OneOf(&ROOMS)), ("action", Kind::OneOf(&["open", "close"]))],
+        requests: &[
+            "Please {1} the door of the {0}.",
+            "The door of the {0}: {1} it.",
+            "Can you {1} the {0} door?",
+        ],
+        result: ("status", DONE),
+        answer: "The door of the {0} is {r}.",
+    },
+    Family {
+        learned: ["travel_time", "get_distance", "way_to"],
+        examined: ["route_to", "measure_way"],
+        description: "Gets the hours of travel between two towns.",
+        parameters: &[("start", Kind::Name), ("end", Kind::Name)],
+        requests: &[
+            "How far is it from {0} to {1}?",
+            "How long is the way from {0} to {1}?",
+            "I go from {0} to {1}. How long is that?",
+        ],
+        result: ("hours", Kind::Number(60)),
+        answer: "From {0} to {1} it takes {r} hours.",
+    },
+];
+
+/// What is said where no tool fits.
+const NONE: &str = "I cannot do that, because none of my tools is for it.";
+
+impl Kind {
+    fn value(self, random: &mut Random, split: Split) -> Value {
+        match self {
+            Kind::Name => json!(name(random, split)),
+            Kind::Thing => json!(things(random, 1).first().map_or("rope", |thing| thing.0)),
+            Kind::Number(most) => json!(2 + random.below(most - 1)),
+            Kind::OneOf(words) => json!(random.pick(words)),
+        }
+    }
+
+    fn schema(self) -> Value {
+        match self {
+            Kind::Name | Kind::Thing => json!({"type": "string"}),
+            Kind::Number(_) => json!({"type": "integer"}),
+            Kind::OneOf(words) => json!({"type": "string", "enum": words}),
+        }
+    }
+}
+
+/// A tool of a family under one of its names.
+struct Declared {
+    family: &'static Family,
+    name: &'static str,
+}
+
+/// A wish that one tool grants.
+struct Request {
+    text: String,
+    call: ToolCall,
+    values: Vec<Value>,
+}
+
+impl Declared {
+    fn new(random: &mut Random, split: Split, family: &'static Family) -> Declared {
+        let name = match split {
+            Split::Train => random.pick(&family.learned),
+            Split::Test => random.pick(&family.examined),
+        };
+        Declared { family, name }
+    }
+
+    fn tool(&self, random: &mut Random) -> Option<Tool> {
+        let properties: Map<String, Value> =
+            self.family.parameters.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
+        let names: Vec<&str> = self.family.parameters.iter().map(|(name, _)| *name).collect();
+        let mut function = json!({"name": self.name, "description": self.family.description,
+            "parameters": {"type": "object", "properties": properties, "required": names}});
+        if random.chance(0.1)
+            && let Some(function) = function.as_object_mut()
+        {
+            function.remove("description");
+        }
+        Tool::new(json!({"type": "function", "function": function}), 0).ok()
+    }
+
+    fn request(&self, random: &mut Random, split: Split, number: usize) -> Request {
+        let parameters = self.family.parameters;
+        let values: Vec<Value> = parameters.iter().map(|(_, kind)| kind.value(random, split)).collect();
+        let arguments =
+            parameters.iter().zip(&values).map(|((name, _), value)| ((*name).to_owned(), value.clone()));
+        let call = ToolCall {
+            id: Some(format!("call_{number}")),
+            name: self.name.to_owned(),
+            arguments: arguments.collect(),
+        };
+        Request { text: fill(random.pick(self.family.requests), &values, None), call, values }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn fill(pattern: &str, values: &[Value], result: Option<&Value>) -> String {
+    let mut text = pattern.to_owned();
+    for (i, value) in values.iter().enumerate() {
+        text = text.replace(&format!("{{{i}}}"), &plain(value));
+    }
+    result.map_or(text.clone(), |result| text.replace("{r}", &plain(result)))
+}
+
+pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
+    let mut families: Vec<&'static Family> = FAMILIES.iter().collect();
+    random.shuffle(&mut families);
+    let spare = families.pop();
+    let count = 2 + random.below(4);
+    let declared: Vec<Declared> =
+        families.into_iter().take(count).map(|family| Declared::new(random, split, family)).collect();
+    let tools: Vec<Tool> = declared.iter().filter_map(|declared| declared.tool(random)).collect();
+    let thinks = random.chance(0.3);
+    let made = match (random.below(10), spare) {
+        (0..2, Some(spare)) => none(random, split, spare),
+        (2..5, _) => parallel(random, split, &declared),
+        (5..7, _) => with_result(random, split, random_of(&declared)),
+        _ => single(random, split, &declared),
+    };
+    let Made { kind, messages, mut answer, thought, grader } = made;
+    answer.reasoning_content = thinks.then_some(thought);
+    Exercise {
+        subject: Subject::Tools,
+        kind,
+        conversation: Conversation { messages, tools },
+        thinks,
+        answer,
+        grader,
+    }
+}
+
+fn random_of(declared: &[Declared]) -> &Declared {
+    // They have been shuffled.
+    &declared[0]
+}
+
+/// What a kind of exercise is made of.
+struct Made {
+    kind: &'static str,
+    messages: Vec<Message>,
+    answer: Message,
+    thought: String,
+    grader: crate::Grader,
+}
+
+fn single(random: &mut Random, split: Split, declared: &[Declared]) -> Made {
+    let chosen = random.of(declared);
+    let request = chosen.request(random, split, 0);
+    calls("tools.single", request.text, vec![request.call])
+}
+
+fn parallel(random: &mut Random, split: Split, declared: &[Declared]) -> Made {
+    let first = random.of(declared).request(random, split, 0);
+    let second = random.of(declared).request(random, split, 1);
+    let link = random.pick(&[" ", " And: ", " Also: ", "\n"]);
+    calls("tools.parallel", format!("{}{link}{}", first.text, second.text), vec![first.call, second.call])
+}
+
+fn calls(kind: &'static str, text: String, calls: Vec<ToolCall>) -> Made {
+    let mut answer = says("");
+    answer.content = None;
+    let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
+    let thought = format!("I call {}.", names.join(" and "));
+    answer.tool_calls = calls.clone();
+    let grader = Box::new(move |answer: &Message| grade_calls(answer, &calls));
+    Made { kind, messages: vec![Message::new(Role::User, text)], answer, thought, grader }
+}
+
+fn none(random: &mut Random, split: Split, spare: &'static Family) -> Made {
+    let request = Declared::new(random, split, spare).request(random, split, 0);
+    Made {
+        kind: "tools.none",
+        messages: vec![Message::new(Role::User, request.text)],
+        answer: says(NONE),
+        thought: "None of the tools fits.".to_owned(),
+        grader: Box::new(|answer| if_so(answer.tool_calls.is_empty() && said(answer).contains("tool"))),
+    }
+}
+
+fn with_result(random: &mut Random, split: Split, declared: &Declared) -> Made {
+    let request = declared.request(random, split, 0);
+    let (name, kind) = declared.family.result;
+    let result = kind.value(random, split);
+    let mut called = says("");
+    called.content = None;
+    called.tool_calls = vec![request.call];
+    let mut response = Message::new(Role::Tool, json!({ name: result }).to_string());
+    response.tool_call_id = Some("call_0".to_owned());
+    let needed: Vec<String> =
+        request.values.iter().chain([&result]).map(plain).filter(|value| value != "done").collect();
+    let answer = fill(declared.family.answer, &request.values, Some(&result));
+    let is_said = |value: &String| words(&answer).any(|word| word == value);
+    let needed: Vec<String> = needed.into_iter().filter(is_said).collect();
+    Made {
+        kind: "tools.result",
+        messages: vec![Message::new(Role::User, request.text), called, response],
+        thought: format!("The result is {}.", plain(&result)),
+        answer: says(answer),
+        grader: Box::new(move |answer| {
+            let has = |value: &String| words(said(answer)).any(|word| word == value);
+            if_so(answer.tool_calls.is_empty() && !said(answer).is_empty() && needed.iter().all(has))
+        }),
+    }
+}
+
+/// 1 for exactly these calls, in any order; the share of right ones, if there are not more, is worth half.
+fn grade_calls(answer: &Message, wanted: &[ToolCall]) -> f64 {
+    let is_same = |a: &ToolCall, b: &ToolCall| a.name == b.name && a.arguments == b.arguments;
+    let mut left: Vec<&ToolCall> = answer.tool_calls.iter().collect();
+    let mut right = 0;
+    for call in wanted {
+        if let Some(at) = left.iter().position(|other| is_same(other, call)) {
+            left.swap_remove(at);
+            right += 1;
+        }
+    }
+    match left.is_empty() && right == wanted.len() {
+        true => 1.0,
+        false if answer.tool_calls.len() <= wanted.len() => 0.5 * right as f64 / wanted.len() as f64,
+        false => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_for_learning_and_for_examination_are_apart() {
+        let learned: Vec<&str> = FAMILIES.iter().flat_map(|family| family.learned).collect();
+        let examined: Vec<&str> = FAMILIES.iter().flat_map(|family| family.examined).collect();
+        assert!(examined.iter().all(|name| !learned.contains(name)));
+        for names in [&learned, &examined] {
+            assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1));
+        }
+    }
+
+    #[test]
+    fn calls_are_compared_whole() {
+        let call = |name: &str, value: Value| ToolCall {
+            id: None,
+            name: name.to_owned(),
+            arguments: Map::from_iter([("a".to_owned(), value)]),
+        };
+        let answer = |calls: Vec<ToolCall>| Message { tool_calls: calls, ..says("") };
+        let wanted = [call("x", json!(5)), call("y", json!("z"))];
+        assert_eq!(grade_calls(&answer(vec![wanted[1].clone(), wanted[0].clone()]), &wanted), 1.0);
+        assert_eq!(grade_calls(&answer(vec![wanted[0].clone()]), &wanted), 0.25);
+        assert_eq!(grade_calls(&answer(vec![call("x", json!("5")), wanted[1].clone()]), &wanted), 0.25);
+        assert_eq!(grade_calls(&answer(vec![wanted[0].clone(); 3]), &wanted), 0.0);
+    }
+}

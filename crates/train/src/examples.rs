@@ -1,0 +1,109 @@
+//! What is learned from a conversation: its tokens, and how much each counts.
+
+use tangelo_chat::{Conversation, Message, RenderOptions, Renderer};
+use tangelo_core::TokenId;
+use tangelo_formats::tokenizer::{EncodeOptions, Tokenizer};
+use tangelo_orchard::{Split, Subject, exercise};
+
+use crate::error::{Error, Result};
+use tangelo_core::random::Random;
+
+/// What is learned; the other split is for examination.
+pub const LEARNED: Split = Split::Train;
+
+/// Tokens, and the weight of each as something to be learned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// The tokens.
+    pub tokens: Vec<TokenId>,
+    /// One for each.
+    pub weights: Vec<f32>,
+}
+
+/// A model's way of writing conversations.
+#[derive(Debug)]
+pub struct Writer {
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The chat template.
+    pub renderer: Renderer,
+}
+
+impl Writer {
+    /// An answer to a conversation as the model reads and writes it. The answer weighs 1, what comes before it
+    /// `prompt_weight`. `thinks`: the answer begins with a line of thought.
+    ///
+    /// # Errors
+    /// If the template refuses the conversation, or writes the answer otherwise than it asks for it.
+    pub fn example(
+        &self,
+        conversation: &Conversation,
+        answer: &Message,
+        thinks: bool,
+        prompt_weight: f32,
+    ) -> Result<Example> {
+        let options = RenderOptions { enable_thinking: Some(thinks), ..RenderOptions::default() };
+        let prompt = self.renderer.render(conversation, &options)?.prompt;
+        let mut whole = conversation.clone();
+        whole.messages.push(answer.clone());
+        let options = RenderOptions { add_generation_prompt: false, ..options };
+        let whole = self.renderer.render(&whole, &options)?.prompt;
+        let answer = whole.strip_prefix(&prompt).ok_or(Error::TemplateParts)?;
+        // What the template writes after the end of the turn is not the model's.
+        let answer = answer.trim_end_matches('\n');
+        let encode = |text: &str| self.tokenizer.encode(text, EncodeOptions::PROMPT);
+        let (mut tokens, of_answer) = (encode(&prompt)?, encode(answer)?);
+        let mut weights = vec![prompt_weight; tokens.len()];
+        weights.resize(tokens.len() + of_answer.len(), 1.0);
+        tokens.extend(of_answer);
+        Ok(Example { tokens, weights })
+    }
+}
+
+/// An endless stream of exercises. Example `index` follows from the seed and its number, so that a stream can be taken up
+/// anywhere.
+#[derive(Debug, Clone)]
+pub struct Orchard {
+    /// What it is for.
+    pub split: Split,
+    /// Seed of the exercises.
+    pub seed: u64,
+    /// How often each subject comes up, relative to the others.
+    pub shares: Vec<(Subject, f64)>,
+}
+
+impl Orchard {
+    /// The subject of an example.
+    fn subject(&self, index: u64) -> Subject {
+        let total: f64 = self.shares.iter().map(|(_, share)| share).sum();
+        let mut left = Random::new(self.seed).named("subject").named(&index.to_string()).uniform() * total;
+        for (subject, share) in &self.shares {
+            left -= share;
+            if left < 0.0 {
+                return *subject;
+            }
+        }
+        self.shares.last().map_or(Subject::Facts, |(subject, _)| *subject)
+    }
+
+    /// Example number `index`.
+    ///
+    /// # Errors
+    /// If the template cannot write it.
+    pub fn example(&self, writer: &Writer, index: u64, prompt_weight: f32) -> Result<Example> {
+        let exercise = exercise(self.subject(index), self.split, self.seed, index);
+        writer.example(&exercise.conversation, &exercise.answer, exercise.thinks, prompt_weight)
+    }
+
+    /// The text of example number `index`, for learning a tokenizer.
+    ///
+    /// # Errors
+    /// If the template cannot write it.
+    pub fn text(&self, renderer: &Renderer, index: u64) -> Result<String> {
+        let exercise = exercise(self.subject(index), self.split, self.seed, index);
+        let mut whole = exercise.conversation;
+        whole.messages.push(exercise.answer);
+        let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
+        Ok(renderer.render(&whole, &options)?.prompt)
+    }
+}

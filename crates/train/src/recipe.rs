@@ -1,0 +1,241 @@
+//! Recipes: all that a run depends on, as a TOML file. A misspelt key is an error.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tangelo_orchard::Subject;
+
+use crate::error::{Error, Result};
+use crate::optimiser::Settings;
+use crate::schedule::Schedule;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What is taught.
+    pub model: Model,
+    /// From what.
+    #[serde(default)]
+    pub data: Data,
+    /// How much at a time.
+    #[serde(default)]
+    pub batch: BatchSize,
+    /// How weights change.
+    #[serde(default)]
+    pub optimiser: Settings,
+    /// How fast.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// What is kept.
+    #[serde(default)]
+    pub run: Keeping,
+}
+
+/// What is taught: a new model of some shape, or one that there is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A folder in the layout of the hub to begin from.
+    pub from: Option<PathBuf>,
+    /// Sizes of a new model, a `config.json`.
+    pub config: Option<PathBuf>,
+    /// A folder with the tokenizer and the chat template of a new model.
+    pub tokenizer: Option<PathBuf>,
+    /// Seed of the weights of a new model.
+    #[serde(default)]
+    pub seed: u64,
+    /// Whether activations are computed again on the way back: less memory for a third more time.
+    #[serde(default)]
+    pub recompute: bool,
+}
+
+/// What is learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// Seed of exercises and of the order of data.
+    pub seed: u64,
+    /// Exercises of the orchard: how often each subject comes up, relative to the others.
+    pub orchard: BTreeMap<String, f64>,
+    /// How much tokens weigh that are not the assistant's, relative to those that are.
+    pub prompt_weight: f32,
+}
+
+impl Default for Data {
+    fn default() -> Data {
+        let orchard = Subject::ALL.map(|subject| (subject.name().to_owned(), 1.0));
+        Data { seed: 0, orchard: orchard.into(), prompt_weight: 0.0 }
+    }
+}
+
+impl Data {
+    /// The subjects with their shares.
+    ///
+    /// # Errors
+    /// If there is no such subject, or a share is not a positive number.
+    pub fn shares(&self) -> Result<Vec<(Subject, f64)>> {
+        let share = |(name, share): (&String, &f64)| {
+            let subject = Subject::from_name(name).filter(|_| share.is_finite() && *share > 0.0);
+            let names = || Subject::ALL.map(Subject::name).join(", ");
+            let problem =
+                || format!("`{name} = {share}` in `data.orchard`: expected a share above 0 of {}", names());
+            Ok((subject.ok_or_else(|| Error::Recipe { problem: problem() })?, *share))
+        };
+        let shares = self.orchard.iter().map(share).collect::<Result<Vec<_>>>()?;
+        match shares.is_empty() {
+            true => Err(Error::Recipe {
+                problem: "`data.orchard` names no subject, so there is nothing to learn".into(),
+            }),
+            false => Ok(shares),
+        }
+    }
+}
+
+/// How much is learned at a time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BatchSize {
+    /// Tokens per step, the last sequence of which may go beyond it.
+    pub tokens: usize,
+    /// Tokens whose activations are in memory at one time; changes memory and speed and no result.
+    pub micro_tokens: usize,
+    /// Longest sequence; longer examples lose their beginning.
+    pub context: usize,
+}
+
+impl Default for BatchSize {
+    fn default() -> BatchSize {
+        BatchSize { tokens: 16_384, micro_tokens: 4096, context: 1024 }
+    }
+}
+
+/// What is kept of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Keeping {
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// Number of checkpoints kept.
+    pub keep: usize,
+    /// Steps between evaluations.
+    pub eval_every: u64,
+    /// Examples of an evaluation.
+    pub eval_examples: u64,
+}
+
+impl Default for Keeping {
+    fn default() -> Keeping {
+        Keeping { checkpoint_every: 200, keep: 2, eval_every: 100, eval_examples: 200 }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe, with changes of the form `key.of.it=value` in TOML's notation; a value that is none is a text.
+    ///
+    /// # Errors
+    /// If it is not a recipe, or a change is of nothing.
+    pub fn parse(text: &str, changes: &[String]) -> Result<Recipe> {
+        let failed = |cause: toml::de::Error| Error::Recipe {
+            problem: cause.to_string().trim_end().replace('\n', " "),
+        };
+        let mut table: toml::Table = toml::from_str(text).map_err(failed)?;
+        for change in changes {
+            apply(&mut table, change)?;
+        }
+        let recipe: Recipe = toml::Value::Table(table).try_into().map_err(failed)?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    fn check(&self) -> Result<()> {
+        let problem = |problem: &str| Err(Error::Recipe { problem: problem.to_owned() });
+        let Recipe { model, batch, run, optimiser, .. } = self;
+        if model.from.is_some() == model.config.is_some() {
+            return problem(
+                "`model` needs either `from`, a model to begin with, or `config`, the sizes of a new one",
+            );
+        }
+        if model.config.is_some() && model.tokenizer.is_none() {
+            return problem(
+                "`model.config` needs `model.tokenizer`, a folder with the tokenizer of the new model",
+            );
+        }
+        if batch.tokens == 0 || batch.micro_tokens == 0 || batch.context < 2 {
+            return problem(
+                "`batch.tokens` and `batch.micro_tokens` must be above 0, `batch.context` above 1",
+            );
+        }
+        if run.checkpoint_every == 0 || run.keep == 0 || run.eval_every == 0 {
+            return problem("`run.checkpoint_every`, `run.keep` and `run.eval_every` must be above 0");
+        }
+        if !(optimiser.lr > 0.0 && optimiser.lr.is_finite()) {
+            return problem("`optimiser.lr` must be above 0");
+        }
+        self.data.shares().map(|_| ())
+    }
+}
+
+fn apply(table: &mut toml::Table, change: &str) -> Result<()> {
+    let wrong = || Error::Recipe { problem: format!("`{change}` is not of the form key=value") };
+    let (key, value) = change.split_once('=').ok_or_else(wrong)?;
+    let value = value.trim();
+    let parsed: Option<toml::Table> = toml::from_str(&format!("value = {value}")).ok();
+    let value = parsed.and_then(|mut table| table.remove("value"));
+    let value = value
+        .unwrap_or_else(|| toml::Value::String(change.split_once('=').map_or("", |c| c.1).trim().into()));
+    let mut at = table;
+    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let last = parts.pop().filter(|last| !last.is_empty()).ok_or_else(wrong)?;
+    for part in parts {
+        let next = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = next.as_table_mut().ok_or_else(wrong)?;
+    }
+    at.insert(last.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[model]\nconfig = 'c.json'\ntokenizer = 't'\n[data.orchard]\nfacts = 2\n[optimiser]\nmethod = 'muon'";
+
+    #[test]
+    fn changes_come_before_the_file_and_defaults_after_it() {
+        let changes = [
+            "optimiser.lr=2e-3",
+            "schedule.steps = 7",
+            "data.orchard.tools=1",
+            "model.tokenizer=other/folder",
+        ];
+        let recipe = Recipe::parse(TEXT, &changes.map(str::to_owned)).expect("a recipe");
+        assert_eq!((recipe.optimiser.lr, recipe.schedule.steps, recipe.batch.context), (2e-3, 7, 1024));
+        assert_eq!(recipe.data.shares().expect("shares").len(), 2);
+        assert_eq!(recipe.model.tokenizer, Some(PathBuf::from("other/folder")));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let refused = |text: &str, change: &str, expected: &str| {
+            let changes: Vec<String> =
+                Some(change.to_owned()).filter(|c| !c.is_empty()).into_iter().collect();
+            let error = Recipe::parse(text, &changes).expect_err(text).to_string();
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        };
+        refused(
+            "[model]\nconfig = 'c'\ntokenizer = 't'\n[optimiser]\nlearning_rate = 1",
+            "",
+            "learning_rate",
+        );
+        refused("[modle]\nconfig = 'c'", "", "modle");
+        refused("[model]\nfrom = 'a'\nconfig = 'c'", "", "either `from`");
+        refused("[model]\nconfig = 'c'", "", "model.tokenizer");
+        refused(TEXT, "data.orchard.fact=1", "fact = 1");
+        refused(TEXT, "data.orchard.facts=-1", "above 0");
+        refused(TEXT, "optimiser.lr=0", "optimiser.lr");
+        refused(TEXT, "optimiser", "key=value");
+        refused(TEXT, "optimiser.method=sgd", "sgd");
+    }
+}

@@ -1,0 +1,456 @@
+//! A run: step after step, with checkpoints from which it goes on as if it had never stopped.
+//!
+//! ```text
+//! RUN/recipe.toml          what the run depends on, with all changes and defaults
+//! RUN/log.csv              a line per step
+//! RUN/step-000200/         a checkpoint: a model in the layout of the hub, and
+//!     trainer.safetensors      the moments of the optimiser
+//!     trainer.json             how far it is
+//! ```
+//!
+//! A checkpoint appears under its name when it is whole, so the newest one is always good.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tangelo_chat::Renderer;
+use tangelo_core::DType;
+use tangelo_formats::safetensors::{TensorPlan, Writer as SafetensorsWriter};
+use tangelo_formats::template::ChatTemplate;
+use tangelo_formats::tokenizer::Tokenizer;
+use tangelo_formats::{Checkpoint, Config};
+use tangelo_ops::Cx;
+use tangelo_orchard::Split;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::examples::{Orchard, Writer};
+use crate::init::init;
+use crate::network::Network;
+use crate::optimiser::Optimiser;
+use crate::params::{Gradients, Params};
+use crate::recipe::Recipe;
+
+const LOG_HEAD: &str = "step,examples,tokens,loss,lr,gradient,seconds,eval_loss";
+/// Files of a model's folder that are handed on.
+const COMPANIONS: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
+
+/// How far a run is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps taken.
+    pub step: u64,
+    /// The example that comes next.
+    pub next_example: u64,
+    /// Tokens read.
+    pub tokens: u64,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Number of the step, from 1 on.
+    pub step: u64,
+    /// Tokens of it.
+    pub tokens: usize,
+    /// Mean loss of what was learned, weighted, in nats.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Length of the gradient before it was clipped.
+    pub gradient: f64,
+    /// How long it took.
+    pub time: Duration,
+    /// Mean loss of answers that are not learned, if it was measured.
+    pub eval_loss: Option<f64>,
+}
+
+/// A run in memory.
+#[derive(Debug)]
+pub struct Run {
+    recipe: Recipe,
+    folder: PathBuf,
+    /// Contents of the files that belong to the model but are not its weights.
+    companions: BTreeMap<&'static str, Vec<u8>>,
+    writer: Writer,
+    learned: Orchard,
+    examined: Orchard,
+    params: Params,
+    network: Network,
+    optimiser: Optimiser,
+    gradients: Gradients,
+    progress: Progress,
+}
+
+impl Run {
+    /// Begins a run in a new folder.
+    ///
+    /// # Errors
+    /// If the recipe's files cannot be read, or the folder exists and is not empty.
+    pub fn begin(recipe: Recipe, folder: &Path) -> Result<Run> {
+        if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Error::FolderInUse { folder: folder.to_path_buf() });
+        }
+        let (params, config, from) = match (&recipe.model.from, &recipe.model.config) {
+            (Some(from), _) => {
+                let checkpoint = Checkpoint::open(from)?;
+                (Params::load(&checkpoint)?, checkpoint.config().clone(), from.clone())
+            }
+            (None, Some(path)) => {
+                let config = Config::from_json(&String::from_utf8_lossy(&read(path)?))?;
+                let from = recipe.model.tokenizer.clone().unwrap_or_default();
+                (init(&config, recipe.model.seed), config, from)
+            }
+            (None, None) => return Err(Error::Recipe { problem: "`model` names no model".into() }),
+        };
+        create(folder)?;
+        let text = toml::to_string(&recipe).map_err(|cause| Error::Recipe { problem: cause.to_string() })?;
+        write(&folder.join("recipe.toml"), text.as_bytes())?;
+        write(&folder.join("log.csv"), format!("{LOG_HEAD}\n").as_bytes())?;
+        let companions = companions(&from, &config)?;
+        Run::assemble(recipe, folder, companions, config, params)
+    }
+
+    fn assemble(
+        recipe: Recipe,
+        folder: &Path,
+        companions: BTreeMap<&'static str, Vec<u8>>,
+        config: Config,
+        params: Params,
+    ) -> Result<Run> {
+        let file = |name: &str| companions.get(name).map(Vec::as_slice).unwrap_or_default();
+        let tokenizer =
+            Tokenizer::from_json(file("tokenizer.json"))?.with_config(file("tokenizer_config.json"))?;
+        tokenizer.check_vocabulary(config.vocab_size)?;
+        let template = String::from_utf8_lossy(file("chat_template.jinja")).into_owned();
+        let template = ChatTemplate::new(template).map_err(tangelo_chat::Error::from)?;
+        let writer = Writer { tokenizer, renderer: Renderer::new(template) };
+        let mut network = Network::new(&config, &params)?;
+        network.recompute = recipe.model.recompute;
+        let of = |split| -> Result<Orchard> {
+            Ok(Orchard { split, seed: recipe.data.seed, shares: recipe.data.shares()? })
+        };
+        Ok(Run {
+            folder: folder.to_path_buf(),
+            companions,
+            writer,
+            learned: of(Split::Train)?,
+            examined: of(Split::Test)?,
+            optimiser: Optimiser::new(recipe.optimiser.clone(), &params),
+            gradients: params.no_gradients(),
+            params,
+            network,
+            progress: Progress::default(),
+            recipe,
+        })
+    }
+
+    /// Goes on from the newest checkpoint of a folder, or from the beginning if it has none.
+    ///
+    /// # Errors
+    /// If there is no run, or its files cannot be read.
+    pub fn resume(folder: &Path) -> Result<Run> {
+        let text = String::from_utf8_lossy(&read(&folder.join("recipe.toml"))?).into_owned();
+        let recipe = Recipe::parse(&text, &[])?;
+        let Some(newest) = checkpoints(folder)?.pop() else {
+            fs::remove_file(folder.join("recipe.toml")).map_err(|cause| io(folder, cause))?;
+            fs::remove_file(folder.join("log.csv")).map_err(|cause| io(folder, cause))?;
+            return Run::begin(recipe, folder);
+        };
+        let checkpoint = Checkpoint::open(&newest)?;
+        let config = checkpoint.config().clone();
+        let params = Params::load(&checkpoint)?;
+        let mut run = Run::assemble(recipe, folder, companions(&newest, &config)?, config, params)?;
+        let progress = read(&newest.join("trainer.json"))?;
+        let wrong = |cause: serde_json::Error| Error::Recipe { problem: format!("trainer.json: {cause}") };
+        run.progress = serde_json::from_slice(&progress).map_err(wrong)?;
+        run.load_moments(&newest.join("trainer.safetensors"))?;
+        run.optimiser.steps = run.progress.step;
+        run.cut_log()?;
+        Ok(run)
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Whether all steps have been taken.
+    pub fn is_done(&self) -> bool {
+        self.progress.step >= self.recipe.schedule.steps
+    }
+
+    /// The network and its parameters.
+    pub fn model(&self) -> (&Network, &Params) {
+        (&self.network, &self.params)
+    }
+
+    /// Tokenizer and template.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Takes a step, and a checkpoint and an evaluation when they are due.
+    ///
+    /// # Errors
+    /// If the loss is not a number, nothing is changed; or if a file cannot be written.
+    pub fn step(&mut self, cx: &Cx) -> Result<Report> {
+        let started = Instant::now();
+        let mut progress = self.progress.clone();
+        let mut micro = self.gather(&mut progress)?;
+        let total: f64 = micro.iter().map(Batch::weight).sum();
+        let tokens = micro.iter().map(|batch| batch.tokens.len()).sum();
+        self.gradients.clear();
+        let mut loss = 0.0;
+        for batch in &mut micro {
+            batch.scale((1.0 / total) as f32);
+            let losses = self.network.add_gradients(cx, &self.params, batch, &mut self.gradients);
+            let weights = batch.targets.iter().filter(|target| target.weight != 0.0);
+            loss += weights
+                .zip(losses)
+                .map(|(target, loss)| f64::from(target.weight) * f64::from(loss))
+                .sum::<f64>();
+        }
+        self.network.complete(&self.params, &mut self.gradients);
+        let share = self.recipe.schedule.share(self.progress.step);
+        if !loss.is_finite() {
+            return Err(Error::NotFinite { step: self.progress.step + 1, loss });
+        }
+        let gradient = self.optimiser.step(cx, &mut self.params, &mut self.gradients, share);
+        if !gradient.is_finite() {
+            return Err(Error::NotFinite { step: self.progress.step + 1, loss: gradient });
+        }
+        progress.step += 1;
+        progress.tokens += tokens as u64;
+        self.progress = progress;
+        let time = started.elapsed();
+        let step = self.progress.step;
+        let is_due = |every: u64| step.is_multiple_of(every) || self.is_done();
+        let eval_loss = if is_due(self.recipe.run.eval_every) { Some(self.evaluate(cx)?) } else { None };
+        let lr = self.recipe.optimiser.lr * share;
+        let report = Report { step, tokens, loss, lr, gradient, time, eval_loss };
+        self.log(&report)?;
+        if is_due(self.recipe.run.checkpoint_every) {
+            self.save()?;
+        }
+        Ok(report)
+    }
+
+    /// The batches of the next step.
+    fn gather(&self, progress: &mut Progress) -> Result<Vec<Batch>> {
+        let size = &self.recipe.batch;
+        let (mut batches, mut total) = (vec![Batch::default()], 0);
+        while total < size.tokens {
+            let weight = self.recipe.data.prompt_weight;
+            let mut example = self.learned.example(&self.writer, progress.next_example, weight)?;
+            progress.next_example += 1;
+            let beyond = example.tokens.len().saturating_sub(size.context + 1);
+            example.tokens.drain(..beyond);
+            example.weights.drain(..beyond);
+            let inputs = example.tokens.len().saturating_sub(1);
+            let is_full =
+                |batch: &Batch| !batch.tokens.is_empty() && batch.tokens.len() + inputs > size.micro_tokens;
+            if batches.last().is_none_or(is_full) {
+                batches.push(Batch::default());
+            }
+            if let Some(batch) = batches.last_mut() {
+                batch.push(&example.tokens, &example.weights);
+            }
+            total += inputs;
+        }
+        Ok(batches)
+    }
+
+    /// Mean loss of answers of the other split.
+    fn evaluate(&self, cx: &Cx) -> Result<f64> {
+        let (mut sum, mut count) = (0.0, 0usize);
+        for index in 0..self.recipe.run.eval_examples {
+            let example = self.examined.example(&self.writer, index, 0.0)?;
+            let mut batch = Batch::default();
+            batch.push(&example.tokens, &example.weights);
+            let losses = self.network.losses(cx, &self.params, &batch);
+            sum += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
+            count += losses.len();
+        }
+        Ok(sum / count.max(1) as f64)
+    }
+
+    fn log(&self, report: &Report) -> Result<()> {
+        let path = self.folder.join("log.csv");
+        let Report { step, loss, lr, gradient, time, eval_loss, .. } = report;
+        let Progress { next_example, tokens, .. } = self.progress;
+        let eval = eval_loss.map_or_else(String::new, |loss| format!("{loss:.6}"));
+        let line = format!(
+            "{step},{next_example},{tokens},{loss:.9},{lr:.4e},{gradient:.6},{:.3},{eval}\n",
+            time.as_secs_f64()
+        );
+        let file = fs::OpenOptions::new().append(true).create(true).open(&path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|cause| io(&path, cause))
+    }
+
+    /// Takes lines out of the log that belong to steps after the checkpoint.
+    fn cut_log(&self) -> Result<()> {
+        let path = self.folder.join("log.csv");
+        let text = String::from_utf8_lossy(&read(&path)?).into_owned();
+        let is_before = |line: &&str| {
+            let step = line.split(',').next().and_then(|step| step.parse::<u64>().ok());
+            step.is_some_and(|step| step <= self.progress.step)
+        };
+        let kept = text.lines().filter(is_before).map(|line| format!("{line}\n"));
+        write(&path, format!("{LOG_HEAD}\n{}", kept.collect::<String>()).as_bytes())
+    }
+
+    /// Writes a checkpoint and removes old ones.
+    ///
+    /// # Errors
+    /// If it cannot be written; then the older ones are still there.
+    pub fn save(&self) -> Result<()> {
+        let name = format!("step-{:06}", self.progress.step);
+        let (path, part) = (self.folder.join(&name), self.folder.join(format!(".{name}.part")));
+        let _ = fs::remove_dir_all(&part);
+        create(&part)?;
+        self.write_model(&part)?;
+        self.save_moments(&part.join("trainer.safetensors"))?;
+        let progress = serde_json::to_string_pretty(&self.progress).unwrap_or_default();
+        write(&part.join("trainer.json"), progress.as_bytes())?;
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(|cause| io(&path, cause))?;
+        }
+        fs::rename(&part, &path).map_err(|cause| io(&path, cause))?;
+        let mut old = checkpoints(&self.folder)?;
+        old.truncate(old.len().saturating_sub(self.recipe.run.keep));
+        old.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(|cause| io(path, cause)))
+    }
+
+    /// Writes the model as a folder in the layout of the hub, in f32.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_model(&self, folder: &Path) -> Result<()> {
+        for (name, contents) in &self.companions {
+            write(&folder.join(name), contents)?;
+        }
+        let mut config: serde_json::Value =
+            serde_json::from_str(&self.network.config().to_json()).unwrap_or_default();
+        config["torch_dtype"] = "float32".into();
+        write(&folder.join("config.json"), format!("{config:#}\n").as_bytes())?;
+        let tensors = self.params.iter().map(|(_, param)| {
+            (param.name.clone(), param.shape.clone(), param.in_checkpoint_order(&param.data))
+        });
+        write_tensors(&folder.join("model.safetensors"), tensors.collect())
+    }
+
+    fn save_moments(&self, path: &Path) -> Result<()> {
+        let mut tensors = Vec::new();
+        for (at, (_, param)) in self.params.iter().enumerate() {
+            for (kind, moments) in
+                [("first", &self.optimiser.first[at]), ("second", &self.optimiser.second[at])]
+            {
+                if !moments.is_empty() {
+                    tensors.push((format!("{kind}.{}", param.name), vec![moments.len()], moments.clone()));
+                }
+            }
+        }
+        write_tensors(path, tensors)
+    }
+
+    fn load_moments(&mut self, path: &Path) -> Result<()> {
+        let bytes = read(path)?;
+        let header = tangelo_formats::safetensors::parse_header(&bytes, bytes.len())?;
+        for (at, (_, param)) in self.params.iter().enumerate() {
+            for (kind, moments) in
+                [("first", &mut self.optimiser.first[at]), ("second", &mut self.optimiser.second[at])]
+            {
+                let name = format!("{kind}.{}", param.name);
+                if moments.is_empty() {
+                    continue;
+                }
+                let found = header.tensors.iter().find(|tensor| tensor.name == name);
+                let data = found.and_then(|tensor| bytes.get(tensor.range.clone()));
+                let data = data.filter(|data| data.len() == moments.len() * 4);
+                let data =
+                    data.ok_or_else(|| Error::Moments { name: name.clone(), path: path.to_path_buf() })?;
+                moments
+                    .iter_mut()
+                    .zip(data.as_chunks().0)
+                    .for_each(|(m, bytes)| *m = f32::from_le_bytes(*bytes));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files that belong to a model in a folder.
+fn companions(from: &Path, config: &Config) -> Result<BTreeMap<&'static str, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for name in COMPANIONS {
+        let path = from.join(name);
+        if path.is_file() {
+            found.insert(name, read(&path)?);
+        }
+    }
+    for needed in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+        if !found.contains_key(needed) {
+            return Err(Error::NoFile { path: from.join(needed) });
+        }
+    }
+    found.entry("generation_config.json").or_insert_with(|| {
+        let eos = [2, 11].into_iter().filter(|id| *id < config.vocab_size).collect::<Vec<usize>>();
+        format!("{:#}\n", serde_json::json!({"do_sample": false, "eos_token_id": eos})).into_bytes()
+    });
+    Ok(found)
+}
+
+/// Checkpoints of a run, oldest first.
+fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(|cause| io(folder, cause))?;
+    let is_checkpoint = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("step-"))
+            && path.is_dir()
+    };
+    let mut found: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_checkpoint).collect();
+    found.sort();
+    Ok(found)
+}
+
+fn write_tensors(path: &Path, tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Result<()> {
+    let file = fs::File::create(path).map_err(|cause| io(path, cause))?;
+    let plan = tensors.iter().map(|(name, shape, _)| TensorPlan {
+        name: name.clone(),
+        dtype: DType::F32,
+        shape: shape.clone(),
+    });
+    let mut out = SafetensorsWriter::new(BufWriter::new(file), &BTreeMap::new(), plan.collect())?;
+    for (name, _, data) in &tensors {
+        out.tensor(name, |out| data.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))?;
+    }
+    let file = out.finish()?.into_inner().map_err(|cause| io(path, cause.into_error()))?;
+    file.sync_all().map_err(|cause| io(path, cause))
+}
+
+fn io(path: &Path, cause: std::io::Error) -> Error {
+    Error::Io { path: path.to_path_buf(), cause }
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|cause| io(folder, cause))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|cause| io(path, cause))
+}
+
+fn write(path: &Path, contents: &[u8]) -> Result<()> {
+    fs::write(path, contents).map_err(|cause| io(path, cause))
+}

@@ -1,0 +1,110 @@
+//! A tokenizer of one's own: byte-level pairs (Sennrich et al. 2016, arXiv 1508.07909) learned from texts, with the special
+//! tokens of Nemotron 3 under their numbers, and every digit a token.
+
+use serde_json::{Value, json};
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
+
+use crate::error::{Error, Result};
+
+/// The first special tokens; those up to [`SPECIAL_TOKENS`] are `<SPECIAL_n>`.
+const NAMED: [&str; 18] = [
+    "<unk>",
+    "<s>",
+    "</s>",
+    "[INST]",
+    "[/INST]",
+    "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
+    "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]",
+    "[TOOL_CALLS]",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+];
+const SPECIAL_TOKENS: usize = 32;
+
+/// Splits texts before pairs are formed: words with what stands before them, digits one by one, signs, white space.
+const SPLIT: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Learns `vocabulary` tokens, the special ones and the 256 bytes included. Returns the contents of `tokenizer.json` and of
+/// `tokenizer_config.json`.
+///
+/// # Errors
+/// If the tokenizer cannot be learned.
+pub fn learn(texts: impl Iterator<Item = String> + Send, vocabulary: usize) -> Result<[String; 2]> {
+    let failed = |cause: tokenizers::Error| Error::Tokenizer { cause: cause.to_string() };
+    let split = SplitPattern::Regex(SPLIT.to_owned());
+    let split = Split::new(split, SplitDelimiterBehavior::Isolated, false).map_err(failed)?;
+    let bytes = ByteLevel::new(false, true, false);
+    let mut tokenizer = Tokenizer::new(BPE::default());
+    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![split.into(), bytes.into()])));
+    tokenizer.with_decoder(Some(ByteLevel::new(true, true, true)));
+    let special = (0..SPECIAL_TOKENS).map(|i| match NAMED.get(i) {
+        Some(name) => AddedToken::from((*name).to_owned(), true),
+        None => AddedToken::from(format!("<SPECIAL_{i}>"), true),
+    });
+    let trainer = BpeTrainerBuilder::new()
+        .show_progress(false)
+        .vocab_size(vocabulary)
+        .min_frequency(2)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(special.map(|token| token.normalized(false)).collect())
+        .build();
+    let mut trainer: TrainerWrapper = trainer.into();
+    tokenizer.train(&mut trainer, texts).map_err(failed)?;
+    let tokenizer = tokenizer.to_string(true).map_err(failed)?;
+    let config: Value = json!({
+        "backend": "tokenizers",
+        "bos_token": "<s>",
+        "clean_up_tokenization_spaces": false,
+        "eos_token": "<|im_end|>",
+        "model_max_length": 4096,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "unk_token": "<unk>",
+    });
+    Ok([tokenizer, format!("{config:#}\n")])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tangelo_formats::tokenizer::{EncodeOptions, Tokenizer};
+
+    #[test]
+    fn a_learned_tokenizer_has_the_special_tokens_and_gives_every_text_back() {
+        let texts =
+            (0..300).map(|i| format!("The lamp of Tala costs {i} coins, and the rope costs {} more.", i * 7));
+        let [tokenizer, config] = learn(texts, 310).expect("it can be learned");
+        let tokenizer = Tokenizer::from_json(tokenizer.as_bytes()).expect("a tokenizer");
+        let tokenizer = tokenizer.with_config(config.as_bytes()).expect("its companion");
+        assert_eq!(tokenizer.vocab_size(), 310);
+        for (name, id) in
+            [("<|im_start|>", 10), ("<|im_end|>", 11), ("<think>", 12), ("</tool_response>", 17)]
+        {
+            assert_eq!(tokenizer.id_of(name), Some(id));
+            assert!(tokenizer.is_special(id));
+        }
+        for text in [
+            "The lamp costs 1234 coins.",
+            "\n\n  tabs\tand déjà vu \u{1f600}",
+            "<|im_start|>user\nHi<|im_end|>\n",
+        ] {
+            let ids = tokenizer.encode(text, EncodeOptions::PROMPT).expect("any text");
+            assert_eq!(tokenizer.decode(&ids, false), text);
+        }
+        let ids = tokenizer.encode("1234", EncodeOptions::PROMPT).expect("digits");
+        assert_eq!(ids.len(), 4, "every digit is a token");
+        assert_eq!(tokenizer.encode(" costs", EncodeOptions::PROMPT).expect("a word").len(), 1);
+    }
+}

@@ -1,0 +1,113 @@
+//! Runs: what they write, how they go on, and what they refuse.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tangelo_formats::Checkpoint;
+use tangelo_train::{Recipe, Run};
+
+use crate::fixtures::{cx, path};
+
+/// An empty folder for one test.
+fn scratch(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("the build's temporary folder can be written");
+    folder
+}
+
+/// A recipe of a few small steps, with changes.
+fn recipe(changes: &[&str]) -> Recipe {
+    let text = format!(
+        "[model]\nconfig = '{0}/config.json'\ntokenizer = '{0}'\nseed = 3\n\
+         [data.orchard]\nfacts = 1\npersona = 2\n\
+         [batch]\ntokens = 600\nmicro_tokens = 250\ncontext = 300\n\
+         [optimiser]\nmethod = 'muon'\nlr = 3e-3\n\
+         [schedule]\nsteps = 7\nwarmup = 2\n\
+         [run]\ncheckpoint_every = 2\nkeep = 2\neval_every = 4\neval_examples = 2",
+        path("tiny").display()
+    );
+    let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+    Recipe::parse(&text, &changes).expect("a recipe")
+}
+
+/// The columns of a log that do not depend on how fast the machine is.
+fn log(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("log.csv")).expect("a log");
+    let timeless = |line: &str| {
+        let columns: Vec<&str> = line.split(',').collect();
+        [&columns[..6], &columns[7..]].concat().join(",")
+    };
+    text.lines().map(timeless).collect()
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_as_if_it_had_not_been() {
+    let (cx, folder) = (cx(), scratch("train-resume"));
+    let (straight, killed) = (folder.join("straight"), folder.join("killed"));
+    let mut run = Run::begin(recipe(&[]), &straight).expect("a new run");
+    let losses: Vec<f64> =
+        std::iter::from_fn(|| (!run.is_done()).then(|| run.step(&cx).expect("a step").loss)).collect();
+    assert_eq!(losses.len(), 7);
+    assert!(losses[6] < losses[0] - 0.1, "{losses:?}");
+
+    let mut run = Run::begin(recipe(&[]), &killed).expect("a new run");
+    for _ in 0..5 {
+        run.step(&cx).expect("a step");
+    }
+    drop(run);
+    // The last checkpoint is of step 4; a half-written one is not taken for a whole one.
+    fs::create_dir(killed.join(".step-000006.part")).expect("a folder");
+    let mut run = Run::resume(&killed).expect("a checkpoint");
+    assert_eq!(run.progress().step, 4);
+    while !run.is_done() {
+        run.step(&cx).expect("a step");
+    }
+    assert_eq!(log(&killed), log(&straight));
+    for file in ["model.safetensors", "trainer.safetensors", "trainer.json", "config.json"] {
+        let of = |run: &Path| fs::read(run.join("step-000007").join(file)).expect("a checkpoint");
+        assert!(of(&killed) == of(&straight), "{file}");
+    }
+    let kept = fs::read_dir(&straight).expect("the run").count();
+    assert_eq!(kept, 2 + 2, "the recipe, the log and two checkpoints");
+    let checkpoint = Checkpoint::open(&straight.join("step-000007")).expect("a model");
+    tangelo_model::Model::load(&cx, &checkpoint).expect("one that every command opens");
+}
+
+#[test]
+fn a_run_without_a_checkpoint_begins_again_and_micro_batches_do_not_show() {
+    let (cx, folder) = (cx(), scratch("train-again"));
+    let mut run = Run::begin(recipe(&["run.checkpoint_every=100"]), &folder).expect("a new run");
+    let first = run.step(&cx).expect("a step");
+    drop(run);
+    let mut run = Run::resume(&folder).expect("the recipe");
+    let again = run.step(&cx).expect("a step");
+    assert_eq!((again.step, again.loss, again.gradient), (1, first.loss, first.gradient));
+    let other = scratch("train-micro");
+    let mut run = Run::begin(recipe(&["batch.micro_tokens=1"]), &other).expect("a new run");
+    let divided = run.step(&cx).expect("a step");
+    assert_eq!(divided.gradient, first.gradient);
+}
+
+#[test]
+fn what_cannot_go_well_is_said_and_harms_nothing() {
+    let (cx, folder) = (cx(), scratch("train-bad"));
+    fs::write(folder.join("something"), "mine").expect("a file");
+    let error = Run::begin(recipe(&[]), &folder).expect_err("not empty").to_string();
+    assert!(error.contains("is not empty") && error.contains("--resume"), "{error}");
+    let nowhere = folder.join("nowhere");
+    assert!(Run::resume(&nowhere).expect_err("no run").to_string().contains("nowhere"));
+    let change = format!("model.tokenizer={}", folder.display());
+    let error = Run::begin(recipe(&[&change]), &folder.join("a")).expect_err("no tokenizer").to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("does not exist"), "{error}");
+
+    let astray = folder.join("astray");
+    let changes =
+        ["optimiser.lr=1e30", "optimiser.clip=0", "optimiser.method=adamw", "run.checkpoint_every=1"];
+    let mut run = Run::begin(recipe(&changes), &astray).expect("a new run");
+    let error =
+        std::iter::repeat_with(|| run.step(&cx)).find_map(|step| step.err()).expect("it fails").to_string();
+    assert!(error.contains("in step ") && error.contains("optimiser.lr"), "{error}");
+    let mut run = Run::resume(&astray).expect("the last good checkpoint");
+    assert!(run.step(&cx).is_err(), "and it fails in the same step");
+}
