@@ -36,6 +36,22 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A row of a data set that nothing can be learned from.
+    #[error("line {line} of {}: {problem}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1 on.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A data set that is empty.
+    #[error("{} has no rows: expected a JSON object with `messages` or `text` per line", path.display())]
+    NoRows {
+        /// The first file.
+        path: PathBuf,
+    },
     /// A run would overwrite something.
     #[error("{} is not empty: give another folder, or --resume to go on with the run in it", folder.display())]
     FolderInUse {

@@ -6,6 +6,7 @@ use tangelo_formats::tokenizer::{EncodeOptions, Tokenizer};
 use tangelo_orchard::{Split, Subject, exercise};
 
 use crate::error::{Error, Result};
+use crate::files::Files;
 use tangelo_core::random::Random;
 
 /// What is learned; the other split is for examination.
@@ -18,6 +19,29 @@ pub struct Example {
     pub tokens: Vec<TokenId>,
     /// One for each.
     pub weights: Vec<f32>,
+    /// Whether it means something in pieces, as a text does and a conversation does not.
+    pub is_text: bool,
+}
+
+impl Example {
+    /// Sequences of at most `context` tokens to predict from: all of a text, the end of a conversation.
+    pub fn cut(self, context: usize) -> Vec<Example> {
+        let Example { mut tokens, mut weights, is_text } = self;
+        let most = context + 1;
+        if !is_text {
+            let beyond = tokens.len().saturating_sub(most);
+            tokens.drain(..beyond);
+            weights.drain(..beyond);
+            return vec![Example { tokens, weights, is_text }];
+        }
+        // The last token of a piece is the first of the next, where it is read and not learned again.
+        let starts = (0..tokens.len().saturating_sub(1)).step_by(context);
+        let piece = |start: usize| {
+            let end = tokens.len().min(start + most);
+            Example { tokens: tokens[start..end].to_vec(), weights: weights[start..end].to_vec(), is_text }
+        };
+        starts.map(piece).collect()
+    }
 }
 
 /// A model's way of writing conversations.
@@ -56,7 +80,29 @@ impl Writer {
         let mut weights = vec![prompt_weight; tokens.len()];
         weights.resize(tokens.len() + of_answer.len(), 1.0);
         tokens.extend(of_answer);
-        Ok(Example { tokens, weights })
+        Ok(Example { tokens, weights, is_text: false })
+    }
+}
+
+/// Where examples come from, each by its number.
+#[derive(Debug)]
+pub enum Source {
+    /// Exercises.
+    Orchard(Orchard),
+    /// Rows of files.
+    Files(Files),
+}
+
+impl Source {
+    /// The examples of number `index`.
+    ///
+    /// # Errors
+    /// If the template or the tokenizer refuses them.
+    pub fn examples(&self, writer: &Writer, index: u64, prompt_weight: f32) -> Result<Vec<Example>> {
+        match self {
+            Source::Orchard(orchard) => Ok(vec![orchard.example(writer, index, prompt_weight)?]),
+            Source::Files(files) => files.examples(writer, index, prompt_weight),
+        }
     }
 }
 
@@ -105,5 +151,19 @@ impl Orchard {
         whole.messages.push(exercise.answer);
         let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
         Ok(renderer.render(&whole, &options)?.prompt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_divided_and_conversations_lose_their_beginning() {
+        let example = |is_text| Example { tokens: (0..10).collect(), weights: vec![1.0; 10], is_text };
+        let tokens = |pieces: Vec<Example>| pieces.into_iter().map(|piece| piece.tokens).collect::<Vec<_>>();
+        assert_eq!(tokens(example(false).cut(4)), [vec![5, 6, 7, 8, 9]]);
+        assert_eq!(tokens(example(true).cut(4)), [vec![0, 1, 2, 3, 4], vec![4, 5, 6, 7, 8], vec![8, 9]]);
+        assert_eq!(tokens(example(true).cut(9)), [(0..10).collect::<Vec<u32>>()]);
     }
 }

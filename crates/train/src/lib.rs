@@ -10,6 +10,7 @@
 mod batch;
 mod error;
 pub mod examples;
+pub mod files;
 mod init;
 mod network;
 mod nodes;

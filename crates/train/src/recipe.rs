@@ -34,7 +34,7 @@ pub struct Recipe {
 }
 
 /// What is taught: a new model of some shape, or one that there is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// A folder in the layout of the hub to begin from.
@@ -57,6 +57,10 @@ pub struct Model {
 pub struct Data {
     /// Seed of exercises and of the order of data.
     pub seed: u64,
+    /// JSONL files with conversations or texts; without any, exercises of the orchard are learned.
+    pub files: Vec<PathBuf>,
+    /// JSONL files with what is examined; without any, nothing is, unless exercises are.
+    pub eval_files: Vec<PathBuf>,
     /// Exercises of the orchard: how often each subject comes up, relative to the others.
     pub orchard: BTreeMap<String, f64>,
     /// How much tokens weigh that are not the assistant's, relative to those that are.
@@ -66,7 +70,13 @@ pub struct Data {
 impl Default for Data {
     fn default() -> Data {
         let orchard = Subject::ALL.map(|subject| (subject.name().to_owned(), 1.0));
-        Data { seed: 0, orchard: orchard.into(), prompt_weight: 0.0 }
+        Data {
+            seed: 0,
+            files: Vec::new(),
+            eval_files: Vec::new(),
+            orchard: orchard.into(),
+            prompt_weight: 0.0,
+        }
     }
 }
 

@@ -28,12 +28,13 @@ use tangelo_orchard::Split;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::examples::{Orchard, Writer};
+use crate::examples::{Orchard, Source, Writer};
+use crate::files::Files;
 use crate::init::init;
 use crate::network::Network;
 use crate::optimiser::Optimiser;
 use crate::params::{Gradients, Params};
-use crate::recipe::Recipe;
+use crate::recipe::{Data, Recipe};
 
 const LOG_HEAD: &str = "step,examples,tokens,loss,lr,gradient,seconds,eval_loss";
 /// Files of a model's folder that are handed on.
@@ -78,8 +79,8 @@ pub struct Run {
     /// Contents of the files that belong to the model but are not its weights.
     companions: BTreeMap<&'static str, Vec<u8>>,
     writer: Writer,
-    learned: Orchard,
-    examined: Orchard,
+    learned: Source,
+    examined: Option<Source>,
     params: Params,
     network: Network,
     optimiser: Optimiser,
@@ -108,12 +109,14 @@ impl Run {
             }
             (None, None) => return Err(Error::Recipe { problem: "`model` names no model".into() }),
         };
-        create(folder)?;
+        let companions = companions(&from, &config)?;
         let text = toml::to_string(&recipe).map_err(|cause| Error::Recipe { problem: cause.to_string() })?;
+        let run = Run::assemble(recipe, folder, companions, config, params)?;
+        // Nothing is left behind by a run that cannot begin.
+        create(folder)?;
         write(&folder.join("recipe.toml"), text.as_bytes())?;
         write(&folder.join("log.csv"), format!("{LOG_HEAD}\n").as_bytes())?;
-        let companions = companions(&from, &config)?;
-        Run::assemble(recipe, folder, companions, config, params)
+        Ok(run)
     }
 
     fn assemble(
@@ -132,15 +135,13 @@ impl Run {
         let writer = Writer { tokenizer, renderer: Renderer::new(template) };
         let mut network = Network::new(&config, &params)?;
         network.recompute = recipe.model.recompute;
-        let of = |split| -> Result<Orchard> {
-            Ok(Orchard { split, seed: recipe.data.seed, shares: recipe.data.shares()? })
-        };
+        let (learned, examined) = sources(&recipe.data)?;
         Ok(Run {
             folder: folder.to_path_buf(),
             companions,
             writer,
-            learned: of(Split::Train)?,
-            examined: of(Split::Test)?,
+            learned,
+            examined,
             optimiser: Optimiser::new(recipe.optimiser.clone(), &params),
             gradients: params.no_gradients(),
             params,
@@ -236,7 +237,7 @@ impl Run {
         let time = started.elapsed();
         let step = self.progress.step;
         let is_due = |every: u64| step.is_multiple_of(every) || self.is_done();
-        let eval_loss = if is_due(self.recipe.run.eval_every) { Some(self.evaluate(cx)?) } else { None };
+        let eval_loss = if is_due(self.recipe.run.eval_every) { self.evaluate(cx)? } else { None };
         let lr = self.recipe.optimiser.lr * share;
         let report = Report { step, tokens, loss, lr, gradient, time, eval_loss };
         self.log(&report)?;
@@ -252,37 +253,40 @@ impl Run {
         let (mut batches, mut total) = (vec![Batch::default()], 0);
         while total < size.tokens {
             let weight = self.recipe.data.prompt_weight;
-            let mut example = self.learned.example(&self.writer, progress.next_example, weight)?;
+            let examples = self.learned.examples(&self.writer, progress.next_example, weight)?;
             progress.next_example += 1;
-            let beyond = example.tokens.len().saturating_sub(size.context + 1);
-            example.tokens.drain(..beyond);
-            example.weights.drain(..beyond);
-            let inputs = example.tokens.len().saturating_sub(1);
-            let is_full =
-                |batch: &Batch| !batch.tokens.is_empty() && batch.tokens.len() + inputs > size.micro_tokens;
-            if batches.last().is_none_or(is_full) {
-                batches.push(Batch::default());
+            for example in examples.into_iter().flat_map(|example| example.cut(size.context)) {
+                let inputs = example.tokens.len().saturating_sub(1);
+                let is_full = |batch: &Batch| {
+                    !batch.tokens.is_empty() && batch.tokens.len() + inputs > size.micro_tokens
+                };
+                if batches.last().is_none_or(is_full) {
+                    batches.push(Batch::default());
+                }
+                if let Some(batch) = batches.last_mut() {
+                    batch.push(&example.tokens, &example.weights);
+                }
+                total += inputs;
             }
-            if let Some(batch) = batches.last_mut() {
-                batch.push(&example.tokens, &example.weights);
-            }
-            total += inputs;
         }
         Ok(batches)
     }
 
-    /// Mean loss of answers of the other split.
-    fn evaluate(&self, cx: &Cx) -> Result<f64> {
+    /// Mean loss of what is not learned, if there is something.
+    fn evaluate(&self, cx: &Cx) -> Result<Option<f64>> {
+        let Some(examined) = &self.examined else { return Ok(None) };
         let (mut sum, mut count) = (0.0, 0usize);
         for index in 0..self.recipe.run.eval_examples {
-            let example = self.examined.example(&self.writer, index, 0.0)?;
             let mut batch = Batch::default();
-            batch.push(&example.tokens, &example.weights);
+            let examples = examined.examples(&self.writer, index, 0.0)?;
+            for example in examples.into_iter().flat_map(|example| example.cut(self.recipe.batch.context)) {
+                batch.push(&example.tokens, &example.weights);
+            }
             let losses = self.network.losses(cx, &self.params, &batch);
             sum += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
             count += losses.len();
         }
-        Ok(sum / count.max(1) as f64)
+        Ok(Some(sum / count.max(1) as f64))
     }
 
     fn log(&self, report: &Report) -> Result<()> {
@@ -388,6 +392,19 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What is learned, and what is examined if something is.
+fn sources(data: &Data) -> Result<(Source, Option<Source>)> {
+    let shares = data.shares()?;
+    let exercises = |split| Source::Orchard(Orchard { split, seed: data.seed, shares: shares.clone() });
+    let rows = |paths: &[PathBuf]| Files::open(paths, data.seed).map(Source::Files);
+    let examined = match (data.eval_files.is_empty(), data.files.is_empty()) {
+        (false, _) => Some(rows(&data.eval_files)?),
+        (true, true) => Some(exercises(Split::Test)),
+        (true, false) => None,
+    };
+    Ok((if data.files.is_empty() { exercises(Split::Train) } else { rows(&data.files)? }, examined))
 }
 
 /// The files that belong to a model in a folder.

@@ -111,3 +111,40 @@ fn what_cannot_go_well_is_said_and_harms_nothing() {
     let mut run = Run::resume(&astray).expect("the last good checkpoint");
     assert!(run.step(&cx).is_err(), "and it fails in the same step");
 }
+
+#[test]
+fn a_model_goes_on_learning_from_files() {
+    let (cx, folder) = (cx(), scratch("train-files"));
+    let (rows, other) = (folder.join("rows.jsonl"), folder.join("other.jsonl"));
+    let turn = |question: &str, answer: &str| {
+        format!(
+            r#"{{"role": "user", "content": "{question}"}}, {{"role": "assistant", "content": "{answer}"}}"#
+        )
+    };
+    let text = format!(
+        "{{\"messages\": [{}, {}]}}\n\n{{\"text\": \"{}\"}}\n",
+        turn("What is it?", "A lamp."),
+        turn("And this?", "A rope."),
+        "All that is written here is learned. ".repeat(40)
+    );
+    fs::write(&rows, &text).expect("a file");
+    fs::write(&other, &text).expect("a file");
+    let mut recipe = recipe(&["schedule.warmup=1"]);
+    recipe.model = tangelo_train::recipe::Model { from: Some(path("tiny")), ..Default::default() };
+    recipe.data.files = vec![rows.clone()];
+    recipe.data.eval_files = vec![other];
+    let mut run = Run::begin(recipe.clone(), &folder.join("run")).expect("a new run");
+    let reports: Vec<_> =
+        std::iter::from_fn(|| (!run.is_done()).then(|| run.step(&cx).expect("a step"))).collect();
+    assert!(reports[6].loss < reports[0].loss - 1.0, "{} to {}", reports[0].loss, reports[6].loss);
+    assert!(reports[6].eval_loss.expect("the last step") < reports[3].eval_loss.expect("it was due"));
+    for (text, expected) in [
+        ("", "has no rows"),
+        ("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}", "no assistant message"),
+        ("{\"text\": \"x\"}\nhello", "line 2 of"),
+    ] {
+        fs::write(&rows, text).expect("a file");
+        let error = Run::begin(recipe.clone(), &folder.join("bad")).expect_err(expected).to_string();
+        assert!(error.contains(expected) && error.contains("rows.jsonl"), "{error}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Data in files: JSONL with a conversation or a text per row.
+//!
+//! ```text
+//! {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}], "tools": […]}
+//! {"text": "…"}
+//! ```
+//!
+//! Of a conversation every answer is learned, each as it is asked for: where the template takes lines of thought out of past
+//! answers, a conversation is several sequences. Of a text everything is learned. Rows come in another order in every epoch,
+//! which follows from the seed.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use tangelo_chat::{Conversation, Role};
+use tangelo_core::random::Random;
+use tangelo_formats::tokenizer::EncodeOptions;
+
+use crate::error::{Error, Result};
+use crate::examples::{Example, Writer};
+
+/// Files of rows, in memory as text.
+#[derive(Debug)]
+pub struct Files {
+    /// All rows, with their place for messages.
+    rows: Vec<Row>,
+    seed: u64,
+    /// An epoch and the order of its rows.
+    order: RefCell<Option<(u64, Vec<usize>)>>,
+}
+
+#[derive(Debug)]
+struct Row {
+    file: PathBuf,
+    line: usize,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Text(String),
+    Conversation(Conversation),
+}
+
+/// A row as it is written.
+#[derive(Deserialize)]
+struct Written {
+    text: Option<String>,
+    #[serde(flatten)]
+    conversation: Option<Conversation>,
+}
+
+impl Row {
+    fn parse(file: &Path, line: usize, text: &str) -> Result<Row> {
+        let wrong = |problem: String| Error::Row { path: file.to_path_buf(), line, problem };
+        let written: Written = serde_json::from_str(text).map_err(|cause| wrong(cause.to_string()))?;
+        let content = match written {
+            Written { text: Some(text), .. } if !text.is_empty() => Content::Text(text),
+            Written { conversation: Some(conversation), .. } if has_answer(&conversation) => {
+                Content::Conversation(conversation)
+            }
+            Written { conversation: Some(conversation), .. } if !conversation.messages.is_empty() => {
+                return Err(wrong(
+                    "the conversation has no assistant message, so there is nothing to learn".into(),
+                ));
+            }
+            _ => {
+                return Err(wrong("expected an object with `messages` or a `text` that is not empty".into()));
+            }
+        };
+        Ok(Row { file: file.to_path_buf(), line, content })
+    }
+}
+
+fn has_answer(conversation: &Conversation) -> bool {
+    conversation.messages.iter().any(|message| message.role == Role::Assistant)
+}
+
+impl Files {
+    /// Reads and checks all rows.
+    ///
+    /// # Errors
+    /// If a file cannot be read, a row is not what it should be, or there is none.
+    pub fn open(paths: &[PathBuf], seed: u64) -> Result<Files> {
+        let mut rows = Vec::new();
+        for path in paths {
+            let text = fs::read_to_string(path).map_err(|cause| Error::Io { path: path.clone(), cause })?;
+            for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+                rows.push(Row::parse(path, at + 1, line)?);
+            }
+        }
+        match rows.is_empty() {
+            true => Err(Error::NoRows { path: paths.first().cloned().unwrap_or_default() }),
+            false => Ok(Files { rows, seed, order: RefCell::default() }),
+        }
+    }
+
+    /// Row number `index` of the endless sequence of epochs.
+    fn row(&self, index: u64) -> &Row {
+        let count = self.rows.len() as u64;
+        let (epoch, at) = (index / count, (index % count) as usize);
+        let mut kept = self.order.borrow_mut();
+        let order = match kept.take().filter(|(of, _)| *of == epoch) {
+            Some((_, order)) => order,
+            None => {
+                let mut order: Vec<usize> = (0..self.rows.len()).collect();
+                Random::new(self.seed).named("epoch").named(&epoch.to_string()).shuffle(&mut order);
+                order
+            }
+        };
+        let row = order[at];
+        *kept = Some((epoch, order));
+        &self.rows[row]
+    }
+
+    /// What is learned from row number `index`.
+    ///
+    /// # Errors
+    /// If the template or the tokenizer refuses it.
+    pub fn examples(&self, writer: &Writer, index: u64, prompt_weight: f32) -> Result<Vec<Example>> {
+        let row = self.row(index);
+        let examples = match &row.content {
+            Content::Text(text) => text_example(writer, text).map(|example| vec![example]),
+            Content::Conversation(conversation) => answers(writer, conversation, prompt_weight),
+        };
+        examples.map_err(|cause| Error::Row {
+            path: row.file.clone(),
+            line: row.line,
+            problem: cause.to_string(),
+        })
+    }
+}
+
+fn text_example(writer: &Writer, text: &str) -> Result<Example> {
+    let mut tokens = writer.tokenizer.encode(text, EncodeOptions::default())?;
+    tokens.extend(writer.tokenizer.eos());
+    let weights = vec![1.0; tokens.len()];
+    Ok(Example { tokens, weights, is_text: true })
+}
+
+/// Every answer of a conversation; answers whose beginning is another one with its prompt are one sequence with it.
+fn answers(writer: &Writer, conversation: &Conversation, prompt_weight: f32) -> Result<Vec<Example>> {
+    let mut found: Vec<Example> = Vec::new();
+    for (at, answer) in conversation.messages.iter().enumerate() {
+        if answer.role != Role::Assistant {
+            continue;
+        }
+        let before = Conversation {
+            messages: conversation.messages[..at].to_vec(),
+            tools: conversation.tools.clone(),
+        };
+        let thinks = answer.reasoning_content.as_ref().is_some_and(|thought| !thought.trim().is_empty());
+        let mut example = writer.example(&before, answer, thinks, prompt_weight)?;
+        match found.last_mut().filter(|last| example.tokens.starts_with(&last.tokens)) {
+            Some(last) => {
+                example.weights[..last.weights.len()].copy_from_slice(&last.weights);
+                *last = example;
+            }
+            None => found.push(example),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_checked_and_named() {
+        let parse = |text: &str| Row::parse(Path::new("a.jsonl"), 3, text).map_err(|error| error.to_string());
+        assert!(parse(r#"{"text": "x"}"#).is_ok());
+        assert!(parse(r#"{"messages": [{"role": "assistant", "content": "x"}]}"#).is_ok());
+        for (text, expected) in [
+            ("{", "line 3 of a.jsonl"),
+            (r#"{"text": ""}"#, "`text` that is not empty"),
+            (r#"{"txt": "x"}"#, "`messages` or a `text`"),
+            (r#"{"messages": [{"role": "user", "content": "x"}]}"#, "no assistant message"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(expected) && error.contains("line 3 of a.jsonl"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_epoch_has_every_row_once_and_another_order() {
+        let row = |line: usize| Row { file: PathBuf::new(), line, content: Content::Text(line.to_string()) };
+        let files = Files { rows: (0..20).map(row).collect(), seed: 5, order: RefCell::default() };
+        let epoch =
+            |n: u64| (n * 20..(n + 1) * 20).map(|index| files.row(index).line).collect::<Vec<usize>>();
+        assert_ne!(epoch(0), epoch(1));
+        for n in 0..3 {
+            let mut lines = epoch(n);
+            lines.sort_unstable();
+            assert_eq!(lines, (0..20).collect::<Vec<usize>>());
+        }
+    }
+}
