@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(non_snake_case)] // A, B, C, D are the names of the Mamba papers.
 
+pub mod adapter;
 mod batch;
 mod error;
 pub mod examples;

@@ -11,6 +11,7 @@ use tangelo_ops::mamba2::Mixer;
 use tangelo_ops::ssd::Ssd;
 use tangelo_ops::{Cx, Mat, Vector, math};
 
+use crate::adapter::{self, Adapter};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::nodes::MixerIds;
@@ -40,6 +41,23 @@ struct Block {
 struct Linear {
     weight: ParamId,
     bias: Option<ParamId>,
+    adapter: Option<Adapter>,
+}
+
+impl Linear {
+    /// (l, in) → (l, out).
+    fn apply(&self, tape: &Tape<'_>, x: Var) -> Var {
+        let Some(adapter) = self.adapter else { return tape.linear(x, self.weight, self.bias) };
+        let added = tape.linear(tape.linear(x, adapter.a, None), adapter.b, None);
+        let added = tape.scale(added, adapter.scale);
+        match adapter.magnitude {
+            None => tape.add(tape.linear(x, self.weight, self.bias), added),
+            Some(m) => {
+                let y = tape.add(tape.linear(x, self.weight, None), added);
+                tape.scale_columns(y, m, adapter.row_lengths(tape.cx, tape.params, self.weight), self.bias)
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -53,6 +71,7 @@ enum Kind {
 struct Finder<'a> {
     params: &'a Params,
     prefix: String,
+    adapter: Option<&'a adapter::Settings>,
 }
 
 impl Finder<'_> {
@@ -67,7 +86,13 @@ impl Finder<'_> {
     }
 
     fn linear(&self, name: &str) -> Linear {
-        Linear { weight: self.get(&format!("{name}.weight")), bias: self.find(&format!("{name}.bias")) }
+        let stem = format!("{}.{name}", self.prefix);
+        let adapter = self.adapter.and_then(|settings| Adapter::find(self.params, &stem, settings));
+        Linear {
+            weight: self.get(&format!("{name}.weight")),
+            bias: self.find(&format!("{name}.bias")),
+            adapter,
+        }
     }
 }
 
@@ -77,10 +102,22 @@ impl Network {
     /// # Errors
     /// If the model has blocks that cannot be trained.
     pub fn new(config: &Config, params: &Params) -> Result<Network> {
-        let root = Finder { params, prefix: "backbone".into() };
+        Network::with_adapter(config, params, None)
+    }
+
+    /// [`Network::new`] with the adapter that has been added to `params`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_adapter(
+        config: &Config,
+        params: &Params,
+        adapter: Option<&adapter::Settings>,
+    ) -> Result<Network> {
+        let root = Finder { params, prefix: "backbone".into(), adapter };
         let block = |(i, kind): (usize, &BlockKind)| {
-            let at = Finder { params, prefix: format!("backbone.layers.{i}") };
-            let mixer = Finder { params, prefix: format!("backbone.layers.{i}.mixer") };
+            let at = Finder { params, prefix: format!("backbone.layers.{i}"), adapter };
+            let mixer = Finder { params, prefix: format!("backbone.layers.{i}.mixer"), adapter };
             let kind = match kind {
                 BlockKind::Mamba => Kind::Mamba {
                     in_proj: mixer.linear("in_proj"),
@@ -142,7 +179,7 @@ impl Network {
 
     /// (l, d) → (l, d).
     fn mixer(&self, tape: &Tape<'_>, kind: &Kind, u: Var, sequences: &Rc<[Range<usize>]>) -> Var {
-        let linear = |x: Var, layer: &Linear| tape.linear(x, layer.weight, layer.bias);
+        let linear = |x: Var, layer: &Linear| layer.apply(tape, x);
         match kind {
             Kind::Mamba { in_proj, mixer, out_proj } => {
                 let zxBCdt = linear(u, in_proj);
@@ -172,6 +209,21 @@ impl Network {
             num_groups: mamba.num_groups,
         };
         Mixer::new(conv, ssd, vector(ids.norm), self.config.norm_eps)
+    }
+
+    /// Puts adapters into the weights beside which they stand. The adapters stay, so a network without them must be made.
+    pub fn merge(&self, cx: &Cx, params: &mut Params) {
+        let layers = self.blocks.iter().flat_map(|block| match &block.kind {
+            Kind::Mamba { in_proj, out_proj, .. } => vec![in_proj, out_proj],
+            Kind::Attention { q, k, v, o } => vec![q, k, v, o],
+            Kind::Mlp { up, down } => vec![up, down],
+        });
+        for layer in layers {
+            if let Some(adapter) = layer.adapter {
+                let merged = adapter.merged(cx, params, layer.weight);
+                params.get_mut(layer.weight).data = merged;
+            }
+        }
     }
 
     /// Logits of every token, (l, vocabulary).

@@ -111,6 +111,38 @@ impl<'t> Tape<'t> {
         })
     }
 
+    /// Every column times its factor m[j] / lengths[j], plus its bias; the lengths are held fixed.
+    pub fn scale_columns(&self, x: Var, m: ParamId, lengths: Vec<f32>, bias: Option<ParamId>) -> Var {
+        let (cx, params, input) = (self.cx, self.params, self.value(x));
+        let factors: Vec<f32> =
+            params.get(m).data.iter().zip(&lengths).map(|(m, length)| m / length).collect();
+        let bias_data = bias.map(|bias| params.get(bias).data.clone());
+        let mut y = copy(cx, &input);
+        for t in 0..y.rows() {
+            y.row_mut(t).iter_mut().zip(&factors).for_each(|(y, f)| *y *= f);
+            if let Some(bias) = &bias_data {
+                y.row_mut(t).iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            }
+        }
+        self.push(y, move |mut d, pass| {
+            if let Some(gradient) = pass.gradients.of_mut(m) {
+                for t in 0..d.rows() {
+                    let terms = d.row(t).iter().zip(input.row(t)).zip(&lengths);
+                    gradient.iter_mut().zip(terms).for_each(|(sum, ((d, x), length))| *sum += d * x / length);
+                }
+            }
+            if let Some(gradient) = bias.and_then(|bias| pass.gradients.of_mut(bias)) {
+                for t in 0..d.rows() {
+                    gradient.iter_mut().zip(d.row(t)).for_each(|(sum, d)| *sum += d);
+                }
+            }
+            for t in 0..d.rows() {
+                d.row_mut(t).iter_mut().zip(&factors).for_each(|(d, f)| *d *= f);
+            }
+            pass.give(x, d);
+        })
+    }
+
     /// relu(x)².
     pub fn relu2(&self, x: Var) -> Var {
         let (cx, input) = (self.cx, self.value(x));

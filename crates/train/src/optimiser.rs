@@ -6,8 +6,8 @@
 //! Muon:  m ← μm + g;  w ← w − lr · (0.2 · √max(rows, cols) · orthogonal(g + μm) + λw)
 //! ```
 //!
-//! Weights decay where they are matrices that are multiplied; norms, biases, embeddings and the scalars of a recurrence do
-//! not.
+//! Weights decay where they are matrices that are multiplied; norms, biases, embeddings, adapters and the scalars of a
+//! recurrence do not.
 
 use serde::{Deserialize, Serialize};
 use tangelo_ops::Cx;
@@ -127,7 +127,7 @@ fn uses_muon(settings: &Settings, param: &Param) -> bool {
 
 /// Whether it is a matrix that is multiplied.
 fn is_decayed(param: &Param) -> bool {
-    param.shape.len() == 2 && param.name.contains(".mixer.")
+    param.shape.len() == 2 && param.name.contains(".mixer.") && !param.name.contains(".lora_")
 }
 
 fn adamw(

@@ -1,5 +1,6 @@
 //! The trainer against the engine, against transformers, and against itself.
 
+mod adapters;
 mod fixtures;
 mod network;
 mod runs;
