@@ -13,6 +13,13 @@ use crate::wire::fields::{Fields, Place};
 use crate::wire::openai::messages::{arguments, text_parts};
 use crate::wire::openai::options::{self, TOP_LOGPROBS_MAX};
 
+/// Most pairs of `metadata`.
+const METADATA_MAX: usize = 16;
+/// Most characters of a key of `metadata`.
+const METADATA_KEY_CHARS_MAX: usize = 64;
+/// Most characters of a value of `metadata`.
+const METADATA_VALUE_CHARS_MAX: usize = 512;
+
 /// What a request says besides what is asked of the model.
 #[derive(Debug)]
 pub struct Asked {
@@ -84,7 +91,7 @@ pub fn read(fields: &Fields<'_>) -> Result<Asked, ApiError> {
 
 /// What the response repeats of the request, with defaults.
 fn echo(fields: &Fields<'_>) -> Result<Map<String, Value>, ApiError> {
-    fields.object("metadata")?;
+    check_metadata(fields)?;
     let is_stored = fields.flag("store")?.unwrap_or(true);
     let defaults = [
         ("instructions", Value::Null),
@@ -104,6 +111,28 @@ fn echo(fields: &Fields<'_>) -> Result<Map<String, Value>, ApiError> {
     let value =
         |(name, default): (&str, Value)| (name.to_owned(), fields.get(name).cloned().unwrap_or(default));
     Ok(defaults.into_iter().map(value).collect())
+}
+
+/// `metadata`: some words of the client's own, which are kept with the response.
+fn check_metadata(fields: &Fields<'_>) -> Result<(), ApiError> {
+    let Some(pairs) = fields.object("metadata")? else { return Ok(()) };
+    if pairs.len() > METADATA_MAX {
+        let why = format!("has {} pairs, and may have {METADATA_MAX} at most", pairs.len());
+        return Err(fields.refused("metadata", &why));
+    }
+    if pairs.keys().any(|key| key.chars().count() > METADATA_KEY_CHARS_MAX) {
+        let why = format!("has a key of more than {METADATA_KEY_CHARS_MAX} characters");
+        return Err(fields.refused("metadata", &why));
+    }
+    let is_short = |text: &str| text.chars().count() <= METADATA_VALUE_CHARS_MAX;
+    match pairs.iter().find(|(_, value)| !value.as_str().is_some_and(is_short)) {
+        None => Ok(()),
+        Some((key, value)) => {
+            let place = Place::Field(&Place::Root, "metadata");
+            let expected = format!("a string of at most {METADATA_VALUE_CHARS_MAX} characters");
+            Err(Place::Field(&place, key).expected(&expected, value))
+        }
+    }
 }
 
 /// Tools whose name lies beside their type; the template gets them in the shape of chat completions.
@@ -257,6 +286,30 @@ mod tests {
         ];
         for (body, param) in cases {
             assert_eq!(asked(body.clone()).expect_err("refused").param.as_deref(), Some(param), "{body}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_a_few_short_strings() {
+        let pairs = |count: usize, key: &str, value: Value| {
+            let pairs = (0..count).map(|index| (format!("{index:02}{key}"), value.clone()));
+            Value::Object(pairs.collect())
+        };
+        let read = |metadata: Value| asked(json!({"input": "x", "metadata": metadata}));
+        let most = pairs(METADATA_MAX, &"é".repeat(62), "é".repeat(512).into());
+        assert_eq!(read(most.clone()).expect("as much as may be").echo["metadata"], most);
+        assert_eq!(read(Value::Null).expect("none").echo["metadata"], json!({}));
+        let cases = [
+            (pairs(17, "", "".into()), "metadata", "`metadata` has 17 pairs, and may have 16 at most"),
+            (pairs(1, &"k".repeat(63), "".into()), "metadata", "a key of more than 64 characters"),
+            (pairs(1, "", "v".repeat(513).into()), "metadata.00", "a string of at most 512 characters"),
+            (pairs(1, "", 5.into()), "metadata.00", "a string of at most 512 characters, but it is 5"),
+            (pairs(1, "", Value::Null), "metadata.00", "characters, but it is null"),
+        ];
+        for (metadata, param, words) in cases {
+            let error = read(metadata).expect_err("refused");
+            assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some(param)));
+            assert!(error.message.contains(words), "{}", error.message);
         }
     }
 }

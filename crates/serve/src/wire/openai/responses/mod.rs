@@ -10,6 +10,7 @@ mod store;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -40,8 +41,10 @@ pub fn routes() -> Router<App> {
 /// A response in the making, and where it goes when it is made.
 struct Making {
     builder: Builder,
-    /// The conversation before the answer.
-    messages: Vec<Arc<Message>>,
+    /// The conversation before this turn.
+    turns: Vec<Arc<str>>,
+    /// What this turn adds to it, but for the answer.
+    messages: Vec<Message>,
     /// `None`: it is not kept.
     store: Option<(Arc<Store>, Owner)>,
 }
@@ -50,9 +53,13 @@ impl Making {
     /// Keeps the response, unless it failed.
     fn keep(self) {
         let Some((store, owner)) = self.store.filter(|_| self.builder.error().is_none()) else { return };
-        let mut messages = self.messages;
-        messages.push(Arc::new(self.builder.message().clone()));
-        store.insert(owner, self.builder.id(), Stored { response: self.builder.response(), messages });
+        let (mut turns, mut messages) = (self.turns, self.messages);
+        messages.push(self.builder.message().clone());
+        // Every message can be written.
+        let Ok(turn) = serde_json::to_string(&messages) else { return };
+        turns.push(turn.into());
+        let response = self.builder.response().to_string().into();
+        store.insert(owner, self.builder.id(), Stored { response, turns });
     }
 }
 
@@ -63,14 +70,19 @@ async fn create(
     Body(body): Body,
 ) -> Result<Response, ApiError> {
     let asked = input::read(&Fields::of_body(&body))?;
-    let messages = history(&store, caller.owner, &asked)?;
-    let Asked { mut request, instructions, tools, is_stored, is_stream, echo, .. } = asked;
-    let system = instructions.map(|text| Message::new(Role::System, text));
-    let all = system.into_iter().chain(messages.iter().map(|message| Message::clone(message)));
-    request.input = Input::Chat(Conversation { messages: all.collect(), tools });
+    let turns = turns_before(&store, caller.owner, asked.previous.as_deref())?;
+    let Asked { mut request, instructions, messages, tools, is_stored, is_stream, echo, .. } = asked;
+    let mut all: Vec<Message> =
+        instructions.into_iter().map(|text| Message::new(Role::System, text)).collect();
+    for turn in &turns {
+        all.extend(messages_of(turn)?);
+    }
+    all.extend(messages.iter().cloned());
+    request.input = Input::Chat(Conversation { messages: all, tools });
     let mut answer = app.ask(&caller, request).await?;
     let builder = Builder::new(answer.facts().clone(), echo);
-    let mut making = Making { builder, messages, store: is_stored.then_some((store, caller.owner)) };
+    let store = is_stored.then_some((store, caller.owner));
+    let mut making = Making { builder, turns, messages, store };
     if is_stream {
         return Ok(sse::respond(sse::pieces(answer), Events { making: Some(making), is_begun: false }));
     }
@@ -85,19 +97,21 @@ async fn create(
     Ok(Json(response).into_response())
 }
 
-/// The messages of the response that this one follows, and the new ones.
-fn history(store: &Store, owner: Owner, asked: &Asked) -> Result<Vec<Arc<Message>>, ApiError> {
-    let mut messages = match &asked.previous {
-        None => Vec::new(),
-        Some(id) => store.get(owner, id).ok_or_else(|| unknown(id))?.messages,
-    };
-    messages.extend(asked.messages.iter().cloned().map(Arc::new));
-    Ok(messages)
+/// The conversation of the response that a request follows.
+fn turns_before(store: &Store, owner: Owner, previous: Option<&str>) -> Result<Vec<Arc<str>>, ApiError> {
+    let Some(id) = previous else { return Ok(Vec::new()) };
+    Ok(store.get(owner, id).ok_or_else(|| unknown(id))?.turns)
+}
+
+fn messages_of(turn: &str) -> Result<Vec<Message>, ApiError> {
+    let broken = |_| ApiError::internal("the conversation was kept in a form that cannot be read");
+    serde_json::from_str(turn).map_err(broken)
 }
 
 fn unknown(id: &str) -> ApiError {
-    let message =
-        format!("there is no response {id:?}; it was never stored, was deleted, or had to make room");
+    let message = format!(
+        "there is no response {id:?}; it was never stored, was too long to keep, was deleted, or had to make room"
+    );
     ApiError::not_found(message)
 }
 
@@ -105,8 +119,9 @@ async fn retrieve(
     Extension(store): Extension<Arc<Store>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    store.get(caller.owner, &id).map(|stored| Json(stored.response)).ok_or_else(|| unknown(&id))
+) -> Result<Response, ApiError> {
+    let stored = store.get(caller.owner, &id).ok_or_else(|| unknown(&id))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], stored.response.to_string()).into_response())
 }
 
 async fn delete(
