@@ -17,8 +17,7 @@ const INTERRUPT_POLL: Duration = Duration::from_millis(50);
 /// it ends them.
 #[derive(Debug)]
 pub struct Servers {
-    /// Taken when dropped, since closing consumes it.
-    servers: Option<crate::Servers>,
+    servers: crate::Servers,
     runtime: Runtime,
 }
 
@@ -31,17 +30,17 @@ impl Servers {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("mcp").enable_all().build();
         let runtime = runtime.map_err(Error::Runtime)?;
         let servers = runtime.block_on(unless(interrupted, crate::Servers::connect(config)))?;
-        Ok(Servers { servers: Some(servers), runtime })
+        Ok(Servers { servers, runtime })
     }
 
     /// As [`crate::Servers::tools`].
     pub fn tools(&self) -> Vec<McpTool> {
-        self.servers.as_ref().map_or_else(Vec::new, |servers| servers.tools().to_vec())
+        self.servers.tools().to_vec()
     }
 
     /// As [`crate::Servers::tool`].
     pub fn tool(&self, name: &str) -> Option<McpTool> {
-        self.servers.as_ref()?.tool(name)
+        self.servers.tool(name)
     }
 
     /// As [`crate::Servers::refresh`].
@@ -49,7 +48,7 @@ impl Servers {
     /// # Errors
     /// As there.
     pub fn refresh(&self) -> Result<bool> {
-        self.servers.as_ref().map_or(Ok(false), |servers| self.runtime.block_on(servers.refresh()))
+        self.runtime.block_on(self.servers.refresh())
     }
 
     /// As [`crate::Servers::call`], unless `interrupted` becomes true before the tool has answered.
@@ -62,18 +61,13 @@ impl Servers {
         arguments: Map<String, Value>,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<ToolOutcome> {
-        match &self.servers {
-            Some(servers) => self.runtime.block_on(unless(interrupted, servers.call(name, arguments))),
-            None => Err(Error::Interrupted),
-        }
+        self.runtime.block_on(unless(interrupted, self.servers.call(name, arguments)))
     }
 }
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        if let Some(servers) = self.servers.take() {
-            self.runtime.block_on(servers.close());
-        }
+        self.runtime.block_on(self.servers.close());
     }
 }
 

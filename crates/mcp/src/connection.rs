@@ -16,6 +16,7 @@ use tokio::process::Command;
 
 use crate::config::{Secrets, ServerConfig, Transport};
 use crate::error::{Error, Result};
+use crate::group::Group;
 use crate::tail::Tail;
 
 /// What a server inherits of our environment: what programs need to run, on Unix and on Windows, and no secrets that
@@ -43,7 +44,9 @@ const INHERITED: [&str; 20] = [
     "USERPROFILE",
 ];
 /// Time that a server has to end by itself when it is no longer needed, before it is killed.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it is looked whether a server has ended.
+const CLOSE_POLL: Duration = Duration::from_millis(10);
 /// What is said of a server that went away instead of answering.
 const ENDED: &str = "it ended, or closed the connection, before it answered";
 /// Most redirections of one request.
@@ -53,8 +56,16 @@ const REDIRECTS_MAX: usize = 5;
 #[derive(Debug)]
 pub(crate) struct Connection {
     service: RunningService<RoleClient, Listener>,
-    /// Standard error of a program.
+    /// What there is of a program.
+    program: Option<Program>,
+}
+
+/// A program besides its input and output.
+#[derive(Debug)]
+struct Program {
+    /// Standard error.
     tail: Option<Tail>,
+    group: Option<Group>,
 }
 
 /// What a server may tell without being asked. Questions of servers (samples of a model, input of the user) are
@@ -83,10 +94,10 @@ impl Connection {
     /// If that fails, or takes longer than the server has.
     pub(crate) async fn open(config: &ServerConfig) -> Result<Connection> {
         let listener = Listener { tools_changed: AtomicBool::new(true) };
-        let (greeting, tail) = match &config.transport {
+        let (greeting, program) = match &config.transport {
             Transport::Stdio { .. } => {
-                let (process, tail) = spawn(config).map_err(|problem| failed(config, problem, ""))?;
-                (tokio::time::timeout(config.timeout, serve_client(listener, process)).await, tail)
+                let (process, program) = spawn(config).map_err(|problem| failed(config, problem, ""))?;
+                (tokio::time::timeout(config.timeout, serve_client(listener, process)).await, Some(program))
             }
             Transport::Http { url, headers } => {
                 let transport = http(url, headers).map_err(|problem| failed(config, problem, ""))?;
@@ -94,14 +105,13 @@ impl Connection {
             }
         };
         let problem = match greeting {
-            Ok(Ok(service)) => return Ok(Connection { service, tail }),
+            Ok(Ok(service)) => return Ok(Connection { service, program }),
             Ok(Err(error)) => greeting_problem(&error),
             Err(_) => format!("it has not answered within {} s", config.timeout.as_secs_f64()),
         };
-        let words = match &tail {
-            Some(tail) => tail.words().await,
-            None => String::new(),
-        };
+        let Some(program) = program else { return Err(failed(config, problem, "")) };
+        let words = program.words().await;
+        program.kill_group().await;
         Err(failed(config, problem, &words))
     }
 
@@ -174,20 +184,48 @@ impl Connection {
 
     /// The last words of a program; empty for others.
     pub(crate) async fn words(&self) -> String {
+        match &self.program {
+            Some(program) => program.words().await,
+            None => String::new(),
+        }
+    }
+
+    /// Ends the server, and with it the calls that wait for it: its input is closed, and what still runs when its time
+    /// is up, or was started by it and left behind, is killed.
+    pub(crate) async fn close(&self) {
+        let was_running = !self.is_dead();
+        self.service.cancellation_token().cancel();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.ended()).await;
+        if let Some(program) = self.program.as_ref().filter(|_| was_running) {
+            program.kill_group().await;
+        }
+    }
+
+    /// Waits for the server's end.
+    async fn ended(&self) {
+        while !self.service.is_transport_closed() {
+            tokio::time::sleep(CLOSE_POLL).await;
+        }
+    }
+}
+
+impl Program {
+    async fn words(&self) -> String {
         match &self.tail {
             Some(tail) => tail.words().await,
             None => String::new(),
         }
     }
 
-    /// Ends the server: its input is closed, and if that does not help in time, it is killed when `self` is dropped.
-    pub(crate) async fn close(mut self) {
-        let _ = self.service.close_with_timeout(CLOSE_TIMEOUT).await;
+    async fn kill_group(&self) {
+        if let Some(group) = &self.group {
+            group.kill().await;
+        }
     }
 }
 
 /// Starts a program. Half a sentence if it cannot be started.
-fn spawn(config: &ServerConfig) -> Result<(TokioChildProcess, Option<Tail>), String> {
+fn spawn(config: &ServerConfig) -> Result<(TokioChildProcess, Program), String> {
     let Transport::Stdio { command: program, args, env, cwd } = &config.transport else {
         return Err("it has no command".into());
     };
@@ -198,12 +236,11 @@ fn spawn(config: &ServerConfig) -> Result<(TokioChildProcess, Option<Tail>), Str
     if let Some(folder) = cwd {
         command.current_dir(folder);
     }
-    // Ctrl-C in a terminal goes to all processes of the group, but is meant for an answer, not for the servers.
-    #[cfg(unix)]
-    command.process_group(0);
+    Group::lead(&mut command);
     let spawned = TokioChildProcess::builder(command).stderr(Stdio::piped()).spawn();
     let (process, stderr) = spawned.map_err(|error| format!("cannot run `{program}`: {error}"))?;
-    Ok((process, stderr.map(Tail::read)))
+    let program = Program { tail: stderr.map(Tail::read), group: Group::of(&process) };
+    Ok((process, program))
 }
 
 /// A client for an address. Half a sentence if there can be none.

@@ -112,6 +112,12 @@ pub enum Error {
         /// The time that it had.
         limit: Duration,
     },
+    /// The connection was closed on purpose.
+    #[error("the MCP server `{server}` is no longer used, because the program is about to end")]
+    Closed {
+        /// Its name.
+        server: String,
+    },
     /// The user stopped it.
     #[error("the call of the tool was stopped")]
     Interrupted,

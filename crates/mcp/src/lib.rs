@@ -23,6 +23,7 @@ mod config;
 mod connection;
 mod error;
 mod expand;
+mod group;
 mod outcome;
 mod servers;
 mod tail;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use crate::config::{Config, ServerConfig};
-use crate::connection::{Connection, service_problem};
+use crate::connection::{CLOSE_TIMEOUT, Connection, service_problem};
 use crate::error::{Error, Result};
 use crate::outcome::ToolOutcome;
 use crate::tool::{McpTool, catalog};
@@ -25,7 +25,8 @@ pub struct Servers {
 #[derive(Debug)]
 struct Server {
     config: ServerConfig,
-    connection: Mutex<Arc<Connection>>,
+    /// `None` from when it was closed.
+    connection: Mutex<Option<Arc<Connection>>>,
 }
 
 impl Servers {
@@ -37,7 +38,7 @@ impl Servers {
         let opened = join_all(config.servers.iter().map(|server| async move {
             let connection = Connection::open(server).await?;
             let tools = connection.list_tools(server).await?;
-            let connection = Mutex::new(Arc::new(connection));
+            let connection = Mutex::new(Some(Arc::new(connection)));
             Ok((Server { config: server.clone(), connection }, tools))
         }));
         let opened: Result<Vec<_>> = opened.await.into_iter().collect();
@@ -63,6 +64,7 @@ impl Servers {
     /// If a server fails. The tools are as before then, and are not asked for again until a server says so again.
     pub async fn refresh(&self) -> Result<bool> {
         let connections = join_all(self.servers.iter().map(Server::connection)).await;
+        let connections = connections.into_iter().collect::<Result<Vec<_>>>()?;
         if !connections.iter().any(|connection| connection.tools_changed()) {
             return Ok(false);
         }
@@ -95,11 +97,10 @@ impl Servers {
         server.call(tool, arguments).await
     }
 
-    /// Ends all servers; programs that do not end by themselves are killed soon after.
-    pub async fn close(self) {
-        let connections = self.servers.into_iter().map(|server| server.connection.into_inner());
-        // A connection that a call still holds ends with that call.
-        join_all(connections.filter_map(Arc::into_inner).map(Connection::close)).await;
+    /// Ends all servers for good. Calls under way fail. Programs that do not end by themselves soon are killed, with
+    /// what they have started.
+    pub async fn close(&self) {
+        join_all(self.servers.iter().map(Server::close)).await;
     }
 }
 
@@ -108,14 +109,23 @@ fn configs(servers: &[Server]) -> Vec<&ServerConfig> {
 }
 
 impl Server {
-    async fn connection(&self) -> Arc<Connection> {
-        Arc::clone(&*self.connection.lock().await)
+    async fn connection(&self) -> Result<Arc<Connection>> {
+        self.connection.lock().await.clone().ok_or_else(|| self.closed())
     }
 
     /// The connection, made anew if the server has ended.
     async fn living(&self) -> Result<Arc<Connection>> {
-        let connection = self.connection().await;
+        let connection = self.connection().await?;
         if connection.is_dead() { self.reconnect(&connection).await } else { Ok(connection) }
+    }
+
+    async fn close(&self) {
+        // One that is just being started again is not waited for any longer: it is killed when it is dropped.
+        let held = tokio::time::timeout(CLOSE_TIMEOUT, self.connection.lock()).await;
+        let connection = held.ok().and_then(|mut held| held.take());
+        if let Some(connection) = connection {
+            connection.close().await;
+        }
     }
 
     async fn call(&self, tool: &McpTool, arguments: Map<String, Value>) -> Result<ToolOutcome> {
@@ -154,11 +164,18 @@ impl Server {
 
     /// Another connection in the place of a dead one, unless another call has already made one.
     async fn reconnect(&self, dead: &Arc<Connection>) -> Result<Arc<Connection>> {
-        let mut current = self.connection.lock().await;
-        if Arc::ptr_eq(&current, dead) {
-            *current = Arc::new(Connection::open(&self.config).await?);
+        let mut held = self.connection.lock().await;
+        let current = held.clone().ok_or_else(|| self.closed())?;
+        if !Arc::ptr_eq(&current, dead) {
+            return Ok(current);
         }
-        Ok(Arc::clone(&current))
+        let fresh = Arc::new(Connection::open(&self.config).await?);
+        *held = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    fn closed(&self) -> Error {
+        Error::Closed { server: self.config.name.clone() }
     }
 
     fn refused(&self, tool: &McpTool, error: &ServiceError) -> Error {

@@ -44,6 +44,11 @@ impl Tools {
         Tools { servers, allowed }
     }
 
+    /// Ends the servers, as [`Servers::close`].
+    pub(crate) async fn close(&self) {
+        self.servers.close().await;
+    }
+
     /// Adds the tools to a conversation that may call them; false if there are none to add. A tool of the client comes
     /// before one of the same name.
     fn offer(&self, conversation: &mut Conversation) -> bool {

@@ -4,6 +4,7 @@
 //! first signal                                new work gets 503, what is under way goes on
 //! drained, or time is up, or second signal    what is left ends at once
 //! then                                        states that are worth it go to disk, connections close
+//! last                                        MCP servers end, or are killed soon after
 //! ```
 //!
 //! Connections are plain HTTP/1.1. Encryption is left to a proxy in front, which is why the server listens on the
@@ -108,6 +109,21 @@ pub async fn serve(
     app: App,
     options: &Options,
     drain_time: Duration,
+    stop: impl AsyncFnMut(),
+) -> Result<(), ServerError> {
+    let served = answer(listener, &app, options, drain_time, stop).await;
+    if let Some(tools) = app.tools() {
+        tools.close().await;
+    }
+    served
+}
+
+/// Answers until it is told to stop and everything has been answered or given up.
+async fn answer(
+    listener: TcpListener,
+    app: &App,
+    options: &Options,
+    drain_time: Duration,
     mut stop: impl AsyncFnMut(),
 ) -> Result<(), ServerError> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -121,7 +137,7 @@ pub async fn serve(
         ended = &mut connections => return Ok(ended.map_err(io::Error::other)??),
         () = stop() => {}
     }
-    drain(&app, drain_time, stop).await;
+    drain(app, drain_time, stop).await;
     drop(close);
     // Whoever does not read what was sent is not waited for.
     let _ = tokio::time::timeout(LAST_BYTES, connections).await;

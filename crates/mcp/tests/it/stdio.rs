@@ -217,15 +217,74 @@ fn a_program_without_a_runtime_is_served_and_leaves_no_process_behind() {
     let began = Instant::now();
     drop(servers);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let gone = || {
-        !process.exists() || std::fs::read_to_string(process.join("stat")).is_ok_and(|s| s.contains(") Z "))
-    };
-    while !gone() && began.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(gone(), "the server still runs");
+    assert!(has_ended(&folder.join("pid")), "the server still runs");
     let stopped = blocking::Servers::connect(&one, &|| true);
     assert!(matches!(stopped, Err(Error::Interrupted)));
+}
+
+#[test]
+fn what_a_server_has_started_ends_with_it() {
+    if !Path::new("/proc/self").exists() {
+        println!("skipped: there is no /proc to look for processes in");
+        return;
+    }
+    for mode in ["parent", "stubborn parent"] {
+        let folder = scratch("parent");
+        run(async {
+            let servers = Servers::connect(&config(json!({ "one": entry(&folder, mode) }))).await;
+            let servers = servers.expect("it is good");
+            appears(&folder.join("child/pid")).await;
+            servers.close().await;
+        });
+        for of in ["pid", "child/pid"] {
+            assert!(has_ended(&folder.join(of)), "{of} of the {mode} still runs");
+        }
+    }
+    let folder = scratch("parent");
+    let mut server = entry(&folder, "silent parent");
+    server["timeout_s"] = json!(0.5);
+    run(async {
+        let refused = Servers::connect(&config(json!({ "one": server }))).await.expect_err("it is silent");
+        assert!(refused.to_string().contains("it has not answered"), "{refused}");
+    });
+    assert!(has_ended(&folder.join("child/pid")), "the child of the silent parent still runs");
+}
+
+#[test]
+fn a_closed_server_fails_calls_and_is_not_started_again() {
+    let folder = scratch("closed");
+    run(async {
+        let servers = Servers::connect(&config(json!({ "one": entry(&folder, "") }))).await.expect("good");
+        let closing = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            std::fs::remove_file(folder.join("pid")).expect("it has noted it");
+            servers.close().await;
+        };
+        let (hung, ()) = tokio::join!(call(&servers, "hang"), closing);
+        let error = hung.expect_err("nobody answers");
+        assert!(error.starts_with("the MCP server `one` did not run the tool `hang`: it ended"), "{error}");
+        let error = call(&servers, "echo").await.expect_err("it is closed");
+        assert!(error.contains("`one` is no longer used"), "{error}");
+        assert!(servers.refresh().await.is_err());
+        servers.close().await;
+    });
+    assert!(!folder.join("pid").exists(), "it was started again");
+}
+
+/// Whether the process of this number ends soon; one that nobody has asked about has ended too.
+fn has_ended(pid: &Path) -> bool {
+    let process = Path::new("/proc").join(std::fs::read_to_string(pid).expect("it has noted it"));
+    let began = Instant::now();
+    loop {
+        let stat = std::fs::read_to_string(process.join("stat"));
+        if stat.map_or(true, |stat| stat.contains(") Z ")) {
+            return true;
+        }
+        if began.elapsed() > Duration::from_secs(10) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Waits for a mark of the server.

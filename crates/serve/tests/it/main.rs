@@ -11,6 +11,7 @@ mod load;
 mod named_states;
 mod personas;
 mod server;
+mod tools;
 mod turns;
 /// Shared with the tests of constraints.
 #[path = "../../../engine/tests/it/validator.rs"]

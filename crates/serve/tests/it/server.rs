@@ -12,9 +12,11 @@ use tangelo_engine::{Folder, context_bytes, scheduler};
 use tangelo_formats::template::ChatTemplate;
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::{Checkpoint, TokenizerSource};
+use tangelo_mcp::{Allowed, Config, Servers};
 use tangelo_model::Model;
 use tangelo_ops::{Cx, Simd};
 use tangelo_serve::personas::Source;
+use tangelo_serve::rounds::Tools;
 use tangelo_serve::{App, Keys, ModelFacts, Options, Personas, Settings, Store, Text};
 use tokio::sync::mpsc;
 
@@ -31,6 +33,7 @@ pub struct Plan {
     pub queue: usize,
     pub state_folder: Option<PathBuf>,
     pub personas: Vec<Source>,
+    pub tools: Option<(Config, Allowed)>,
     pub drain_time: Duration,
     pub body_bytes_max: usize,
     pub body_time: Duration,
@@ -45,6 +48,7 @@ impl Default for Plan {
             queue: 16,
             state_folder: None,
             personas: Vec::new(),
+            tools: None,
             drain_time: PATIENCE,
             body_bytes_max: 1 << 20,
             body_time: PATIENCE,
@@ -136,7 +140,7 @@ impl Server {
         let app = open(&plan);
         let listener = tangelo_serve::bind(([127, 0, 0, 1], 0).into(), false, false).expect("a port");
         let address = listener.local_addr().expect("an address");
-        let Plan { body_bytes_max, body_time, .. } = plan;
+        let Plan { body_bytes_max, body_time, drain_time, tools, .. } = plan;
         let options = Options { body_bytes_max, body_time, ..Options::default() };
         let (stop, mut told) = mpsc::unbounded_channel();
         let thread = std::thread::spawn(move || {
@@ -148,9 +152,14 @@ impl Server {
                     std::future::pending::<()>().await;
                 }
             };
-            runtime
-                .block_on(tangelo_serve::serve(listener, app, &options, plan.drain_time, told))
-                .expect("it ends in peace");
+            let served = runtime.block_on(async {
+                if let Some((config, allowed)) = tools {
+                    let servers = Servers::connect(&config).await.expect("MCP servers");
+                    app.offer(Tools::new(servers, allowed));
+                }
+                tangelo_serve::serve(listener, app, &options, drain_time, told).await
+            });
+            served.expect("it ends in peace");
         });
         Server { address, stop, thread: Some(thread) }
     }

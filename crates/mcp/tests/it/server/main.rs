@@ -1,7 +1,9 @@
-//! The scripted server as a program: `scripted-mcp-server FOLDER [silent | broken | stubborn]`.
+//! The scripted server as a program: `scripted-mcp-server FOLDER [silent | broken | stubborn]`; with `parent` as a
+//! further word of the mode it starts a program of its own first.
 
 use std::io::{BufRead as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +16,12 @@ fn main() {
     let folder = PathBuf::from(args.next().expect("a folder"));
     std::fs::write(folder.join("pid"), std::process::id().to_string()).expect("the folder can be written to");
     let mode = args.next().unwrap_or_default();
+    if mode.contains("parent") {
+        start_child(&folder.join("child"));
+    }
     match mode.as_str() {
         // Takes a greeting for granted.
-        "silent" => wait(),
+        "silent" | "silent parent" => wait(),
         "broken" => {
             eprintln!("the cheese is locked");
             std::process::exit(1);
@@ -44,9 +49,18 @@ fn main() {
             }
         });
     }
-    if mode == "stubborn" {
+    if mode.contains("stubborn") {
         wait();
     }
+}
+
+/// Starts a program that outlives this one, and gets its folder for itself.
+fn start_child(folder: &Path) {
+    std::fs::create_dir_all(folder).expect("the folder can be written to");
+    let program = std::env::current_exe().expect("it runs");
+    let child = Command::new(program).arg(folder).arg("silent").stdin(Stdio::null()).spawn();
+    let mut child = child.expect("it can be started again");
+    std::thread::spawn(move || child.wait());
 }
 
 /// Until somebody kills it; not for ever, should nobody do so.
