@@ -8,7 +8,7 @@ import { exportChat, importChat, listChats, loadChat, newChat, removeChat, saveC
 import { h } from './dom.js';
 import { count, memoryLine } from './numbers.js';
 import { Panel } from './panel.js';
-import { requestBody } from './settings.js';
+import { requestBody, withKnownPersona } from './settings.js';
 import { View } from './view.js';
 
 const CURRENT = 'tangelo.current';
@@ -19,7 +19,8 @@ const stopButton = document.getElementById('stop');
 let chat = loadChat(localStorage, localStorage.getItem(CURRENT)) ?? newChat();
 /** The answer that is arriving: its message, how to stop it, and when it is over. */
 let growing = null;
-let personas = [];
+/** Those of the server; null until it has said. */
+let personas = null;
 let contextTokens = 0;
 
 const view = new View({
@@ -129,6 +130,8 @@ async function receive(body, state, node, signal) {
     if (signal.aborted) state.stop();
     else state.fail(error.message);
     if (error.status === 401) panel.askForKey();
+    // The persona has gone since the page asked for the list.
+    if (error.status === 404) connect();
   }
   cancelAnimationFrame(frame);
   node.message.stats = state.stats();
@@ -181,13 +184,18 @@ function stepFromKeyboard(by) {
 
 function open(other) {
   chat = other;
+  dropUnknownPersona();
   panel.fill(chat.settings);
   panel.setChats(listChats(localStorage), chat.id);
   localStorage.setItem(CURRENT, chat.id);
   say('');
   render();
-  view.scrollToEnd();
+  view.scrollToBegin();
   prompt.focus();
+}
+
+function dropUnknownPersona() {
+  if (personas) chat.settings = withKnownPersona(chat.settings, personas);
 }
 
 function save() {
@@ -208,8 +216,8 @@ function render() {
 }
 
 function showGreeting() {
-  const persona = personas.find(({ name }) => name === chat.settings.persona);
-  document.getElementById('greeting').textContent = persona?.greeting || 'What would you like to know?';
+  const persona = personas?.find(({ name }) => name === chat.settings.persona);
+  view.greet(persona?.greeting ?? '');
 }
 
 function say(text) {
@@ -235,6 +243,7 @@ async function connect() {
     document.title = `${model.id} · Tangelo`;
     // Personas are models too: where there is one model, there is none to ask for.
     personas = models.length > 1 ? await api.personas().catch(() => []) : [];
+    dropUnknownPersona();
     panel.setPersonas(personas, chat.settings.persona);
     say('');
     render();

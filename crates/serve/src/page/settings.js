@@ -40,6 +40,16 @@ export function readSettings(value) {
 }
 
 /**
+ * The settings on a server with these personas: one that it does not have is none.
+ * @param {Settings} settings
+ * @param {{name: string}[]} personas
+ * @returns {Settings}
+ */
+export function withKnownPersona(settings, personas) {
+  return personas.some(({ name }) => name === settings.persona) ? settings : { ...settings, persona: '' };
+}
+
+/**
  * The tools that a text defines.
  * @param {string} text
  * @returns {Object[]}

@@ -3,6 +3,7 @@
  */
 
 import { Article } from './article.js';
+import { Prose } from './prose.js';
 
 /** Pixels from the end within which the transcript follows an answer that grows. */
 const NEAR_END = 80;
@@ -11,12 +12,17 @@ export class View {
   /** @param {import('./article.js').Actions} actions */
   constructor(actions) {
     this.#actions = actions;
+    this.#greeting.append(this.#prose.element);
   }
 
   #actions;
   #scroller = document.getElementById('transcript');
   #messages = document.getElementById('messages');
   #empty = document.getElementById('empty');
+  #question = document.getElementById('question');
+  #greeting = document.getElementById('greeting');
+  #prose = new Prose();
+  #greeted = '';
   #spoken = document.getElementById('spoken');
   /** Elements are kept as long as their messages, so that what the reader has opened stays open. */
   #articles = new WeakMap();
@@ -55,6 +61,24 @@ export class View {
     this.#speak(node.message.content, answer === null);
   }
 
+  /**
+   * Shows what the model is taken to have said before the first message.
+   * @param {string} text Markdown, or nothing.
+   */
+  greet(text) {
+    if (text === this.#greeted) return;
+    this.#greeted = text;
+    const follows = !this.#isEmpty() && this.isAtEnd();
+    this.#prose.set(text);
+    this.#greeting.hidden = text === '';
+    this.#question.hidden = text !== '';
+    if (follows) this.scrollToEnd();
+  }
+
+  #isEmpty() {
+    return this.#messages.children.length === 0;
+  }
+
   isAtEnd() {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     return scrollHeight - scrollTop - clientHeight < NEAR_END;
@@ -62,6 +86,12 @@ export class View {
 
   scrollToEnd() {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  }
+
+  /** Goes to where a reader begins: the last message, or the greeting where there is none. */
+  scrollToBegin() {
+    if (this.#isEmpty()) this.#scroller.scrollTop = 0;
+    else this.scrollToEnd();
   }
 
   /** A new answer begins: nothing of it has been said yet. */

@@ -84,6 +84,50 @@ class Chat:
         """Waits for the end of an answer that has begun."""
         self.wait("document.getElementById('stop').hidden")
 
+    def bring(self, file):
+        """Imports a conversation."""
+        self.js(f"""{{
+            const files = new DataTransfer();
+            files.items.add(new File([{json.dumps(json.dumps(file))}], 'chat.json'));
+            document.getElementById('file').files = files.files;
+            document.getElementById('file').dispatchEvent(new Event('change'));
+        }}""")
+        self.wait(f"document.querySelectorAll('article').length === {len(file['messages'])}")
+
+    def give_personas(self, personas):
+        """Puts personas into the mouth of a server that may have none, and takes them out of what it is sent."""
+        self.js(f"""{{
+            const original = fetch;
+            globalThis.sent = [];
+            globalThis.fetch = (path, options) => {{
+              const json = (value) => Promise.resolve(new Response(JSON.stringify(value)));
+              const models = [{{ id: 'tiny', context_length: 64 }}, {{ id: 'tiny:one' }}];
+              if (path === '/v1/models') return json({{ data: models }});
+              if (path === '/v1/personas') return json({{ data: {json.dumps(personas)} }});
+              if (!options?.body) return original(path, options);
+              const {{ persona, ...body }} = JSON.parse(options.body);
+              sent.push(persona ?? null);
+              return original(path, {{ ...options, body: JSON.stringify(body) }});
+            }};
+            // The page asks again what the server has when the key changes.
+            document.getElementById('key').dispatchEvent(new Event('change'));
+        }}""")
+        self.wait("!document.getElementById('persona').hidden")
+
+    def pick(self, persona):
+        self.js(f"""{{
+            const list = document.getElementById('persona');
+            list.value = {json.dumps(persona)};
+            list.dispatchEvent(new Event('change'));
+        }}""")
+
+    def greeting(self):
+        """What is seen of the greeting."""
+        return self.js("""(() => {
+            const greeting = document.getElementById('greeting');
+            return greeting.checkVisibility() && greeting.querySelector('.prose').innerText;
+        })()""")
+
     def press(self, article, title):
         """Presses a button of the message with this place, the last if it is -1."""
         self.js(f"[...document.querySelectorAll('article')].at({article}).querySelector('[title^=\"{title}\"]').click()")
@@ -250,13 +294,7 @@ def what_a_model_writes_is_text(chat):
             {"parent": 0, "isShown": True, "role": "assistant", "content": MARKDOWN},
         ],
     }
-    chat.js(f"""{{
-        const files = new DataTransfer();
-        files.items.add(new File([{json.dumps(json.dumps(file))}], 'chat.json'));
-        document.getElementById('file').files = files.files;
-        document.getElementById('file').dispatchEvent(new Event('change'));
-    }}""")
-    chat.wait("document.querySelectorAll('article').length === 2")
+    chat.bring(file)
     count = "['img', 'script', 'a', 'strong', 'ul ol li', 'h3', 'pre code']"
     found = chat.js(f"{count}.map((kind) => document.querySelectorAll('#messages ' + kind).length)")
     assert found == [0, 0, 1, 1, 1, 1, 1], found
@@ -278,34 +316,108 @@ def what_a_model_writes_is_text(chat):
 
 @check
 def a_persona_is_picked_greets_and_is_sent(chat):
-    chat.new()
-    # Two personas are put into the mouth of a server that may have none, and are taken out of what it is sent.
-    chat.js("""{
-        const original = fetch;
-        globalThis.sent = [];
-        globalThis.fetch = (path, options) => {
-          const json = (value) => Promise.resolve(new Response(JSON.stringify(value)));
-          const models = [{ id: 'tiny', context_length: 64 }, { id: 'cook' }];
-          const cook = { name: 'cook', description: 'Knows kitchens', greeting: 'What is in your fridge?' };
-          if (path === '/v1/models') return json({ data: models });
-          if (path === '/v1/personas') return json({ data: [cook, { name: 'pirate' }] });
-          if (!options?.body) return original(path, options);
-          const { persona, ...body } = JSON.parse(options.body);
-          sent.push(persona ?? null);
-          return original(path, { ...options, body: JSON.stringify(body) });
-        };
-        // The page asks again what the server has when the key changes.
-        document.getElementById('key').dispatchEvent(new Event('change'));
-    }""")
-    chat.wait("!document.getElementById('persona').hidden")
-    pick = "{ const list = document.getElementById('persona'); list.value = '%s'; list.dispatchEvent(new Event('change')); }"
-    chat.js(pick % "cook")
-    assert chat.text("#greeting") == "What is in your fridge?", chat.text("#greeting")
-    chat.js("document.querySelector('#settings [name=maxTokens]').value = 8")
+    chat.new(maxTokens="8")
+    cook = {"name": "cook", "description": "Knows kitchens", "greeting": "What is in **your** fridge?"}
+    chat.give_personas([cook, {"name": "pirate"}])
+    asked = "document.getElementById('question').checkVisibility()"
+    assert chat.js(asked) and not chat.greeting()
+    chat.pick("cook")
+    assert chat.greeting() == "What is in your fridge?" and not chat.js(asked), chat.greeting()
     chat.send("Eggs")
-    chat.js(pick % "")
+    assert chat.greeting() == "What is in your fridge?", "it stays above the first message"
+    assert chat.js("document.getElementById('greeting').getBoundingClientRect().bottom"
+                   " <= document.querySelector('article').getBoundingClientRect().top")
+    chat.pick("")
+    assert not chat.greeting() and not chat.js(asked)
     chat.send("Thanks")
     assert chat.js("sent") == ["cook", None], chat.js("sent")
+
+
+@check
+def a_chat_whose_persona_has_gone_is_answered_without(chat):
+    file = {
+        "format": "tangelo-conversation", "version": 1, "title": "x",
+        "settings": {"persona": "gone", "maxTokens": 8},
+        "messages": [{"parent": -1, "isShown": True, "role": "user", "content": "Hello"}],
+    }
+    for personas in ([], [{"name": "cook"}]):
+        chat.new()
+        if personas:
+            chat.give_personas(personas)
+        chat.bring(file)
+        chat.press(-1, "Ask for an answer")
+        chat.wait("document.querySelectorAll('article').length === 2")
+        chat.done()
+        assert not chat.js("document.querySelector('article.assistant .error').checkVisibility()"), chat.texts()
+        assert chat.js("document.getElementById('persona').value") == ""
+        # It has been kept with its persona until now, as it was when it was last open on another server.
+        chat.js("""{
+            const name = Object.keys(localStorage).find((name) => name.startsWith('tangelo.chat.'));
+            const kept = JSON.parse(localStorage.getItem(name));
+            kept.settings.persona = 'gone';
+            localStorage.setItem(name, JSON.stringify(kept));
+        }""")
+        chat.page.go(chat.url)
+        chat.wait("document.getElementById('memory').textContent")
+        chat.send("And now?")
+        assert len(chat.texts()) == 4 and not chat.js(
+            "[...document.querySelectorAll('article .error')].some((error) => error.checkVisibility())"
+        ), chat.texts()
+    # One that goes while the page is open costs one answer: the page asks again what there is.
+    chat.new(maxTokens="8")
+    chat.give_personas([{"name": "cook"}])
+    chat.pick("cook")
+    chat.js("""{
+        const withCook = fetch;
+        globalThis.fetch = (path, options) => {
+          const json = (value, status) => Promise.resolve(new Response(JSON.stringify(value), { status }));
+          if (path === '/v1/personas') return json({ data: [] }, 200);
+          const isRefused = options?.body && JSON.parse(options.body).persona;
+          return isRefused ? json({ error: { message: 'there is no persona' } }, 404) : withCook(path, options);
+        };
+    }""")
+    chat.send("Hello")
+    assert "there is no persona" in chat.texts()[-1], chat.texts()
+    chat.wait("document.getElementById('persona').hidden")
+    chat.press(-1, "Another answer")
+    chat.wait("!document.querySelector('article.assistant .error').checkVisibility()")
+    chat.done()
+    assert len(chat.texts()) == 2, chat.texts()
+
+
+@check
+def a_long_greeting_is_read_from_its_beginning(chat):
+    chat.new(maxTokens="8")
+    paragraphs = [f"Paragraph {number} of a greeting, _which_ goes on for a while." for number in range(1, 31)]
+    word = "A_very_long_word_" * 12
+    chat.give_personas([{"name": "talker", "greeting": "\n\n".join(["# Welcome", word, *paragraphs])}])
+    for name, width, height in (("greeting", 1100, 800), ("greeting-narrow", 360, 640)):
+        chat.page.size(width, height)
+        chat.pick("talker")
+        chat.js("document.getElementById('new').click()")
+        chat.wait("document.getElementById('greeting').checkVisibility()")
+        box = chat.js("""(() => {
+            const scroller = document.getElementById('transcript');
+            const first = document.querySelector('#greeting .prose').firstChild;
+            const { top, left, right } = first.getBoundingClientRect();
+            const inside = scroller.getBoundingClientRect();
+            const style = getComputedStyle(document.querySelector('#greeting p'));
+            return {
+                atTop: scroller.scrollTop === 0 && top >= inside.top && top < inside.top + 100,
+                isInside: left >= inside.left && right <= inside.right,
+                isWide: scroller.scrollWidth > scroller.clientWidth,
+                scrolls: scroller.scrollHeight > scroller.clientHeight,
+                width: right - left,
+                weight: style.fontWeight,
+                size: style.fontSize,
+            };
+        })()""")
+        assert box["atTop"] and box["isInside"] and box["scrolls"] and not box["isWide"] and box["width"] <= 46 * 16, box
+        assert (box["weight"], box["size"]) == ("400", "16px"), box
+        chat.shoot(name)
+    chat.send("Hello")
+    chat.shoot("greeting-begun")
+    chat.page.size(1100, 800)
 
 
 @check

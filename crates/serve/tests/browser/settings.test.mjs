@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { DEFAULTS, readSettings, readTools, requestBody } from '../../src/page/settings.js';
+import { DEFAULTS, readSettings, readTools, requestBody, withKnownPersona } from '../../src/page/settings.js';
 
 const QUESTION = { role: 'user', content: 'Weather?' };
 
@@ -41,6 +41,17 @@ test('what is set is sent under the names of the API, zero as well', () => {
     top_p: 0.5,
     max_completion_tokens: 9,
   });
+});
+
+test('a persona that the server does not have is none, and nothing else changes', () => {
+  const settings = { ...DEFAULTS, persona: 'cook', system: 'Be brief.', topP: 0.5 };
+  assert.equal(withKnownPersona(settings, [{ name: 'pirate' }, { name: 'cook' }]), settings);
+  for (const personas of [[], [{ name: 'pirate' }], [{ name: 'Cook' }]]) {
+    const known = withKnownPersona(settings, personas);
+    assert.deepEqual(known, { ...settings, persona: '' });
+    assert.equal(requestBody(known, [QUESTION]).persona, undefined);
+  }
+  assert.equal(settings.persona, 'cook');
 });
 
 test('calls and their results go back as they came, with the reasoning before them', () => {
