@@ -72,9 +72,9 @@ pub enum Error {
         /// Why.
         cause: std::io::Error,
     },
-    /// The optimiser's moments do not belong to the model.
+    /// A checkpoint that does not belong to the run.
     #[error("{} has no fitting `{name}`, so the run cannot go on from this checkpoint", path.display())]
-    Moments {
+    NoTensor {
         /// Which tensor.
         name: String,
         /// In which file.

@@ -8,7 +8,9 @@
 #![allow(non_snake_case)] // A, B, C, D are the names of the Mamba papers.
 
 pub mod adapter;
+mod adapter_files;
 mod batch;
+mod disk;
 mod error;
 pub mod examples;
 pub mod files;

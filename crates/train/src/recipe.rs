@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tangelo_orchard::Subject;
 
+use crate::adapter;
 use crate::error::{Error, Result};
 use crate::optimiser::Settings;
 use crate::schedule::Schedule;
@@ -19,6 +20,8 @@ pub struct Recipe {
     /// From what.
     #[serde(default)]
     pub data: Data,
+    /// What learns beside the model; without it, the model itself does.
+    pub adapter: Option<adapter::Settings>,
     /// How much at a time.
     #[serde(default)]
     pub batch: BatchSize,
@@ -171,6 +174,9 @@ impl Recipe {
             return problem(
                 "`model.config` needs `model.tokenizer`, a folder with the tokenizer of the new model",
             );
+        }
+        if self.adapter.is_some() && model.from.is_none() {
+            return problem("`adapter` needs `model.from`, a model to stand beside");
         }
         if batch.tokens == 0 || batch.micro_tokens == 0 || batch.context < 2 {
             return problem(

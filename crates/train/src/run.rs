@@ -3,7 +3,7 @@
 //! ```text
 //! RUN/recipe.toml          what the run depends on, with all changes and defaults
 //! RUN/log.csv              a line per step
-//! RUN/step-000200/         a checkpoint: a model in the layout of the hub, and
+//! RUN/step-000200/         a checkpoint: a model in the layout of the hub, or an adapter in that of PEFT, and
 //!     trainer.safetensors      the moments of the optimiser
 //!     trainer.json             how far it is
 //! ```
@@ -12,21 +12,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tangelo_chat::Renderer;
-use tangelo_core::DType;
-use tangelo_formats::safetensors::{TensorPlan, Writer as SafetensorsWriter};
 use tangelo_formats::template::ChatTemplate;
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::{Checkpoint, Config};
 use tangelo_ops::Cx;
 use tangelo_orchard::Split;
 
+use crate::adapter;
+use crate::adapter_files;
 use crate::batch::Batch;
+use crate::disk::{Tensors, create, io, read, write, write_tensors};
 use crate::error::{Error, Result};
 use crate::examples::{Orchard, Source, Writer};
 use crate::files::Files;
@@ -124,8 +125,11 @@ impl Run {
         folder: &Path,
         companions: BTreeMap<&'static str, Vec<u8>>,
         config: Config,
-        params: Params,
+        mut params: Params,
     ) -> Result<Run> {
+        if let Some(settings) = &recipe.adapter {
+            adapter::add(&config, &mut params, settings)?;
+        }
         let file = |name: &str| companions.get(name).map(Vec::as_slice).unwrap_or_default();
         let tokenizer =
             Tokenizer::from_json(file("tokenizer.json"))?.with_config(file("tokenizer_config.json"))?;
@@ -133,7 +137,7 @@ impl Run {
         let template = String::from_utf8_lossy(file("chat_template.jinja")).into_owned();
         let template = ChatTemplate::new(template).map_err(tangelo_chat::Error::from)?;
         let writer = Writer { tokenizer, renderer: Renderer::new(template) };
-        let mut network = Network::new(&config, &params)?;
+        let mut network = Network::with_adapter(&config, &params, recipe.adapter.as_ref())?;
         network.recompute = recipe.model.recompute;
         let (learned, examined) = sources(&recipe.data)?;
         Ok(Run {
@@ -163,10 +167,16 @@ impl Run {
             fs::remove_file(folder.join("log.csv")).map_err(|cause| io(folder, cause))?;
             return Run::begin(recipe, folder);
         };
-        let checkpoint = Checkpoint::open(&newest)?;
+        // An adapter stands beside the model that the run began with.
+        let adapted = recipe.model.from.clone().filter(|_| recipe.adapter.is_some());
+        let model = adapted.as_deref().unwrap_or(&newest);
+        let checkpoint = Checkpoint::open(model)?;
         let config = checkpoint.config().clone();
         let params = Params::load(&checkpoint)?;
-        let mut run = Run::assemble(recipe, folder, companions(&newest, &config)?, config, params)?;
+        let mut run = Run::assemble(recipe, folder, companions(model, &config)?, config, params)?;
+        if adapted.is_some() {
+            adapter_files::read(&newest, &mut run.params)?;
+        }
         let progress = read(&newest.join("trainer.json"))?;
         let wrong = |cause: serde_json::Error| Error::Recipe { problem: format!("trainer.json: {cause}") };
         run.progress = serde_json::from_slice(&progress).map_err(wrong)?;
@@ -323,7 +333,10 @@ impl Run {
         let (path, part) = (self.folder.join(&name), self.folder.join(format!(".{name}.part")));
         let _ = fs::remove_dir_all(&part);
         create(&part)?;
-        self.write_model(&part)?;
+        match &self.recipe.adapter {
+            Some(settings) => adapter_files::write(&part, &self.recipe, settings, &self.params)?,
+            None => self.write_model(&part)?,
+        }
         self.save_moments(&part.join("trainer.safetensors"))?;
         let progress = serde_json::to_string_pretty(&self.progress).unwrap_or_default();
         write(&part.join("trainer.json"), progress.as_bytes())?;
@@ -351,7 +364,7 @@ impl Run {
         let tensors = self.params.iter().map(|(_, param)| {
             (param.name.clone(), param.shape.clone(), param.in_checkpoint_order(&param.data))
         });
-        write_tensors(&folder.join("model.safetensors"), tensors.collect())
+        write_tensors(&folder.join("model.safetensors"), &tensors.collect())
     }
 
     fn save_moments(&self, path: &Path) -> Result<()> {
@@ -365,29 +378,18 @@ impl Run {
                 }
             }
         }
-        write_tensors(path, tensors)
+        write_tensors(path, &tensors)
     }
 
     fn load_moments(&mut self, path: &Path) -> Result<()> {
-        let bytes = read(path)?;
-        let header = tangelo_formats::safetensors::parse_header(&bytes, bytes.len())?;
+        let tensors = Tensors::read(path)?;
         for (at, (_, param)) in self.params.iter().enumerate() {
             for (kind, moments) in
                 [("first", &mut self.optimiser.first[at]), ("second", &mut self.optimiser.second[at])]
             {
-                let name = format!("{kind}.{}", param.name);
-                if moments.is_empty() {
-                    continue;
+                if !moments.is_empty() {
+                    tensors.copy(&format!("{kind}.{}", param.name), moments)?;
                 }
-                let found = header.tensors.iter().find(|tensor| tensor.name == name);
-                let data = found.and_then(|tensor| bytes.get(tensor.range.clone()));
-                let data = data.filter(|data| data.len() == moments.len() * 4);
-                let data =
-                    data.ok_or_else(|| Error::Moments { name: name.clone(), path: path.to_path_buf() })?;
-                moments
-                    .iter_mut()
-                    .zip(data.as_chunks().0)
-                    .for_each(|(m, bytes)| *m = f32::from_le_bytes(*bytes));
             }
         }
         Ok(())
@@ -439,35 +441,4 @@ fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_checkpoint).collect();
     found.sort();
     Ok(found)
-}
-
-fn write_tensors(path: &Path, tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Result<()> {
-    let file = fs::File::create(path).map_err(|cause| io(path, cause))?;
-    let plan = tensors.iter().map(|(name, shape, _)| TensorPlan {
-        name: name.clone(),
-        dtype: DType::F32,
-        shape: shape.clone(),
-    });
-    let mut out = SafetensorsWriter::new(BufWriter::new(file), &BTreeMap::new(), plan.collect())?;
-    for (name, _, data) in &tensors {
-        out.tensor(name, |out| data.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))?;
-    }
-    let file = out.finish()?.into_inner().map_err(|cause| io(path, cause.into_error()))?;
-    file.sync_all().map_err(|cause| io(path, cause))
-}
-
-fn io(path: &Path, cause: std::io::Error) -> Error {
-    Error::Io { path: path.to_path_buf(), cause }
-}
-
-fn create(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|cause| io(folder, cause))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|cause| io(path, cause))
-}
-
-fn write(path: &Path, contents: &[u8]) -> Result<()> {
-    fs::write(path, contents).map_err(|cause| io(path, cause))
 }

@@ -148,3 +148,30 @@ fn a_model_goes_on_learning_from_files() {
         assert!(error.contains(expected) && error.contains("rows.jsonl"), "{error}");
     }
 }
+
+#[test]
+fn an_adapter_is_learned_beside_its_model_and_taken_up_again() {
+    let (cx, folder) = (cx(), scratch("train-adapter"));
+    let (straight, killed) = (folder.join("straight"), folder.join("killed"));
+    let mut recipe = recipe(&["optimiser.lr=2e-2"]);
+    recipe.model = tangelo_train::recipe::Model { from: Some(path("tiny")), ..Default::default() };
+    recipe.adapter =
+        Some(tangelo_train::adapter::Settings { rank: 4, dora: true, state: true, ..Default::default() });
+    let mut run = Run::begin(recipe.clone(), &straight).expect("a new run");
+    let losses: Vec<f64> =
+        std::iter::from_fn(|| (!run.is_done()).then(|| run.step(&cx).expect("a step").loss)).collect();
+    assert!(losses[6] < losses[0] - 0.1, "{losses:?}");
+    let mut run = Run::begin(recipe, &killed).expect("a new run");
+    (0..5).for_each(|_| drop(run.step(&cx).expect("a step")));
+    let mut run = Run::resume(&killed).expect("a checkpoint");
+    while !run.is_done() {
+        run.step(&cx).expect("a step");
+    }
+    for file in
+        ["adapter_model.safetensors", "initial_states.safetensors", "adapter_config.json", "trainer.json"]
+    {
+        let of = |run: &Path| fs::read(run.join("step-000007").join(file)).expect("a checkpoint");
+        assert!(of(&killed) == of(&straight), "{file}");
+    }
+    assert!(!straight.join("step-000007/model.safetensors").exists(), "the model itself has not changed");
+}
