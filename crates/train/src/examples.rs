@@ -66,7 +66,11 @@ impl Writer {
         thinks: bool,
         prompt_weight: f32,
     ) -> Result<Example> {
-        let options = RenderOptions { enable_thinking: Some(thinks), ..RenderOptions::default() };
+        let options = RenderOptions {
+            add_generation_prompt: true,
+            enable_thinking: Some(thinks),
+            ..RenderOptions::default()
+        };
         let prompt = self.renderer.render(conversation, &options)?.prompt;
         let mut whole = conversation.clone();
         whole.messages.push(answer.clone());

@@ -133,7 +133,11 @@ impl Examination<'_> {
     }
 
     fn answer(&self, exercise: &Exercise) -> Result<tangelo_chat::Message> {
-        let options = RenderOptions { enable_thinking: Some(exercise.thinks), ..RenderOptions::default() };
+        let options = RenderOptions {
+            add_generation_prompt: true,
+            enable_thinking: Some(exercise.thinks),
+            ..RenderOptions::default()
+        };
         let rendered = self.renderer.render(&exercise.conversation, &options)?;
         let tokens = rendered.tokens(self.session.require_tokenizer()?)?.ids;
         self.session.check_prompt(tokens.len())?;

@@ -162,7 +162,9 @@ fn an_adapter_is_learned_beside_its_model_and_taken_up_again() {
         std::iter::from_fn(|| (!run.is_done()).then(|| run.step(&cx).expect("a step").loss)).collect();
     assert!(losses[6] < losses[0] - 0.1, "{losses:?}");
     let mut run = Run::begin(recipe, &killed).expect("a new run");
-    (0..5).for_each(|_| drop(run.step(&cx).expect("a step")));
+    for _ in 0..5 {
+        run.step(&cx).expect("a step");
+    }
     let mut run = Run::resume(&killed).expect("a checkpoint");
     while !run.is_done() {
         run.step(&cx).expect("a step");
