@@ -12,6 +12,7 @@ mod instructions;
 pub mod names;
 mod persona;
 mod puzzles;
+mod recall;
 mod structured;
 mod tools;
 
@@ -46,11 +47,13 @@ pub enum Subject {
     Games,
     /// Arithmetic, lists and chains of facts, with a line of thought or without.
     Puzzles,
+    /// What was said before, said again.
+    Recall,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Subject; 7] = [
+    pub const ALL: [Subject; 8] = [
         Subject::Instructions,
         Subject::Structured,
         Subject::Tools,
@@ -58,6 +61,7 @@ impl Subject {
         Subject::Persona,
         Subject::Games,
         Subject::Puzzles,
+        Subject::Recall,
     ];
 
     /// Its name in recipes and reports.
@@ -70,6 +74,7 @@ impl Subject {
             Subject::Persona => "persona",
             Subject::Games => "games",
             Subject::Puzzles => "puzzles",
+            Subject::Recall => "recall",
         }
     }
 
@@ -114,6 +119,7 @@ pub fn exercise(subject: Subject, split: Split, seed: u64, index: u64) -> Exerci
         Subject::Persona => persona::exercise(&mut random, split),
         Subject::Games => games::exercise(&mut random, split),
         Subject::Puzzles => puzzles::exercise(&mut random, split),
+        Subject::Recall => recall::exercise(&mut random, split),
     };
     // Where there is nothing to think about, that is thought, so that every subject can be asked both ways.
     if exercise.answer.reasoning_content.is_none()

@@ -49,6 +49,9 @@ pub struct Progress {
     pub step: u64,
     /// The example that comes next.
     pub next_example: u64,
+    /// How many pieces of it have been learned, if it is a long text.
+    #[serde(default)]
+    pub next_piece: usize,
     /// Tokens read.
     pub tokens: u64,
 }
@@ -264,9 +267,14 @@ impl Run {
         while total < size.tokens {
             let weight = self.recipe.data.prompt_weight;
             let examples = self.learned.examples(&self.writer, progress.next_example, weight)?;
-            progress.next_example += 1;
-            for example in examples.into_iter().flat_map(|example| example.cut(size.context)) {
-                let inputs = example.tokens.len().saturating_sub(1);
+            let pieces = examples.into_iter().flat_map(|example| example.cut(size.context));
+            let mut is_whole = true;
+            for piece in pieces.skip(progress.next_piece) {
+                if total >= size.tokens {
+                    is_whole = false;
+                    break;
+                }
+                let inputs = piece.tokens.len().saturating_sub(1);
                 let is_full = |batch: &Batch| {
                     !batch.tokens.is_empty() && batch.tokens.len() + inputs > size.micro_tokens
                 };
@@ -274,9 +282,13 @@ impl Run {
                     batches.push(Batch::default());
                 }
                 if let Some(batch) = batches.last_mut() {
-                    batch.push(&example.tokens, &example.weights);
+                    batch.push(&piece.tokens, &piece.weights);
                 }
                 total += inputs;
+                progress.next_piece += 1;
+            }
+            if is_whole {
+                (progress.next_example, progress.next_piece) = (progress.next_example + 1, 0);
             }
         }
         Ok(batches)

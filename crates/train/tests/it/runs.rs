@@ -125,7 +125,7 @@ fn a_model_goes_on_learning_from_files() {
         "{{\"messages\": [{}, {}]}}\n\n{{\"text\": \"{}\"}}\n",
         turn("What is it?", "A lamp."),
         turn("And this?", "A rope."),
-        "All that is written here is learned. ".repeat(40)
+        "All that is written here is learned. ".repeat(400)
     );
     fs::write(&rows, &text).expect("a file");
     fs::write(&other, &text).expect("a file");
@@ -137,6 +137,8 @@ fn a_model_goes_on_learning_from_files() {
     let reports: Vec<_> =
         std::iter::from_fn(|| (!run.is_done()).then(|| run.step(&cx).expect("a step"))).collect();
     assert!(reports[6].loss < reports[0].loss - 1.0, "{} to {}", reports[0].loss, reports[6].loss);
+    // A long row does not make a long step.
+    assert!(reports.iter().all(|report| report.tokens < 600 + 300), "{reports:?}");
     assert!(reports[6].eval_loss.expect("the last step") < reports[3].eval_loss.expect("it was due"));
     for (text, expected) in [
         ("", "has no rows"),
