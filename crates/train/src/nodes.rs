@@ -111,7 +111,7 @@ impl<'t> Tape<'t> {
         })
     }
 
-    /// Every column times its factor m[j] / lengths[j], plus its bias; the lengths are held fixed.
+    /// Every column j times its factor, m over its length, plus its bias; the lengths are held fixed.
     pub fn scale_columns(&self, x: Var, m: ParamId, lengths: Vec<f32>, bias: Option<ParamId>) -> Var {
         let (cx, params, input) = (self.cx, self.params, self.value(x));
         let factors: Vec<f32> =

@@ -2,6 +2,7 @@
 //! tokens of Nemotron 3 under their numbers, and every digit a token.
 
 use serde_json::{Value, json};
+use tangelo_formats::tokenizer::control_tokens;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -10,29 +11,6 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use crate::error::{Error, Result};
-
-/// The first special tokens; those up to [`SPECIAL_TOKENS`] are `<SPECIAL_n>`.
-const NAMED: [&str; 18] = [
-    "<unk>",
-    "<s>",
-    "</s>",
-    "[INST]",
-    "[/INST]",
-    "[AVAILABLE_TOOLS]",
-    "[/AVAILABLE_TOOLS]",
-    "[TOOL_RESULTS]",
-    "[/TOOL_RESULTS]",
-    "[TOOL_CALLS]",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<think>",
-    "</think>",
-    "<tool_call>",
-    "</tool_call>",
-    "<tool_response>",
-    "</tool_response>",
-];
-const SPECIAL_TOKENS: usize = 32;
 
 /// Splits texts before pairs are formed: words with what stands before them, digits one by one, signs, white space.
 const SPLIT: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -50,16 +28,13 @@ pub fn learn(texts: impl Iterator<Item = String> + Send, vocabulary: usize) -> R
     let mut tokenizer = Tokenizer::new(BPE::default());
     tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![split.into(), bytes.into()])));
     tokenizer.with_decoder(Some(ByteLevel::new(true, true, true)));
-    let special = (0..SPECIAL_TOKENS).map(|i| match NAMED.get(i) {
-        Some(name) => AddedToken::from((*name).to_owned(), true),
-        None => AddedToken::from(format!("<SPECIAL_{i}>"), true),
-    });
+    let special = control_tokens().map(|token| AddedToken::from(token, true).normalized(false));
     let trainer = BpeTrainerBuilder::new()
         .show_progress(false)
         .vocab_size(vocabulary)
         .min_frequency(2)
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-        .special_tokens(special.map(|token| token.normalized(false)).collect())
+        .special_tokens(special.collect())
         .build();
     let mut trainer: TrainerWrapper = trainer.into();
     tokenizer.train(&mut trainer, texts).map_err(failed)?;

@@ -15,12 +15,14 @@
 //! regular expression engine gives up and the run is split elsewhere than by Hugging Face's; the text is the same.
 
 mod bytes;
+mod control;
 mod error;
 pub mod gguf;
 mod json;
 mod parts;
 pub mod stream;
 
+pub use control::{CONTROL_TOKENS, control_tokens};
 pub use error::TokenizerError;
 pub use gguf::GgufVocabulary;
 pub use tangelo_core::TokenId;

@@ -10,32 +10,10 @@ use serde_json::{Value as Json, json};
 use tangelo_core::TokenId;
 use tangelo_core::limits::TOKENIZER_BYTES_MAX;
 use tangelo_formats::gguf::{Array, Metadata, Value};
-use tangelo_formats::tokenizer::{EncodeOptions, GgufVocabulary, Tokenizer};
+use tangelo_formats::tokenizer::{CONTROL_TOKENS, EncodeOptions, GgufVocabulary, Tokenizer, control_tokens};
 
 use crate::model;
 
-/// The first control tokens of Nemotron 3; those up to [`CONTROL_TOKENS`] are `<SPECIAL_n>`.
-const NAMED: [&str; 18] = [
-    "<unk>",
-    "<s>",
-    "</s>",
-    "[INST]",
-    "[/INST]",
-    "[AVAILABLE_TOOLS]",
-    "[/AVAILABLE_TOOLS]",
-    "[TOOL_RESULTS]",
-    "[/TOOL_RESULTS]",
-    "[TOOL_CALLS]",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<think>",
-    "</think>",
-    "<tool_call>",
-    "</tool_call>",
-    "<tool_response>",
-    "</tool_response>",
-];
-const CONTROL_TOKENS: usize = 32;
 const END_OF_TURN: &str = "<|im_end|>";
 
 /// Numbers of `tokenizer.ggml.token_type` (`llama_token_type` in llama.cpp's `include/llama.h`).
@@ -72,8 +50,7 @@ impl Vocabulary {
     /// # Errors
     /// If `vocab_size` is too small for it.
     pub fn made_up(vocab_size: usize) -> Result<Vocabulary> {
-        let controls = (0..CONTROL_TOKENS)
-            .map(|i| NAMED.get(i).map_or_else(|| format!("<SPECIAL_{i}>"), |name| name.to_string()));
+        let controls = control_tokens();
         let tokens: Vec<String> = controls.chain((0..=u8::MAX).map(byte_token)).collect();
         let needed = tokens.len();
         ensure!(
