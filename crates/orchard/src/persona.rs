@@ -103,18 +103,22 @@ impl Keeper {
 
     fn talk(&self, random: &mut Random, split: Split) -> Talk {
         let (one, many, price) = random.pick(&self.wares);
-        let talk = |kind, questions: &[String], answer: String, needed: Vec<String>| Talk {
+        let talk = |kind, question: String, answer: String, needed: Vec<String>| Talk {
             kind,
-            question: questions.first().cloned().unwrap_or_default(),
+            question,
             answer,
             needed,
             is_unknown: false,
         };
-        let mut pick = |questions: Vec<String>| vec![random.of(&questions).clone()];
-        match random_kind(&mut pick) {
+        let kind = random.below(8);
+        if kind == 7 {
+            return self.unknown(random, split);
+        }
+        let mut pick = |questions: Vec<String>| random.of(&questions).clone();
+        match kind {
             0 | 1 => talk(
                 "persona.price",
-                &pick(vec![
+                pick(vec![
                     format!("How much is the {one}?"),
                     format!("What does {} {one} cost?", article(one)),
                     format!("What is the price of {} {one}?", article(one)),
@@ -128,7 +132,7 @@ impl Keeper {
                 let total = count * price;
                 talk(
                     "persona.total",
-                    &pick(vec![
+                    pick(vec![
                         format!("How much are {count} {many}?"),
                         format!("What do {count} {many} cost?"),
                         format!("I want {count} {many}. How much is that?"),
@@ -140,7 +144,7 @@ impl Keeper {
             3 => self.about_self(&mut pick),
             4 => talk(
                 "persona.stock",
-                &pick(vec![
+                pick(vec![
                     format!("Do you sell {many}?"),
                     format!("Do you have {} {one}?", article(one)),
                     format!("I am looking for {} {one}.", article(one)),
@@ -149,11 +153,11 @@ impl Keeper {
                 vec!["Yes".to_owned(), price.to_string()],
             ),
             5 => self.missing(&mut pick),
-            6 => {
+            _ => {
                 let wares: Vec<String> = self.wares.iter().map(|(_, many, _)| (*many).to_owned()).collect();
                 talk(
                     "persona.wares",
-                    &pick(vec![
+                    pick(vec![
                         "What do you sell?".to_owned(),
                         "What can I buy here?".to_owned(),
                         "What wares do you have?".to_owned(),
@@ -162,11 +166,10 @@ impl Keeper {
                     wares,
                 )
             }
-            _ => self.unknown(random, split),
         }
     }
 
-    fn about_self(&self, pick: &mut impl FnMut(Vec<String>) -> Vec<String>) -> Talk {
+    fn about_self(&self, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
         let of = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
         let all = of(&[
             "Who are you?",
@@ -175,7 +178,7 @@ impl Keeper {
             "Where are we?",
             "In which town are we?",
         ]);
-        let question = pick(all).concat();
+        let question = pick(all);
         let (answer, needed) = match question.as_str() {
             "Who are you?" | "What is your name?" => (format!("I am {}.", self.name), self.name.clone()),
             "What is this shop called?" => (format!("This is {}.", self.shop), self.shop.clone()),
@@ -185,18 +188,18 @@ impl Keeper {
         Talk { kind: "persona.self", question, answer, needed, is_unknown: false }
     }
 
-    fn missing(&self, pick: &mut impl FnMut(Vec<String>) -> Vec<String>) -> Talk {
+    fn missing(&self, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
         let others: Vec<String> = THINGS
             .iter()
             .filter(|(one, _)| !self.wares.iter().any(|(own, _, _)| own == one))
             .map(|(_, many)| (*many).to_owned())
             .collect();
-        let many = pick(others).concat();
+        let many = pick(others);
         let questions =
             vec![format!("Do you sell {many}?"), format!("Do you have {many}?"), format!("I need {many}.")];
         Talk {
             kind: "persona.missing",
-            question: pick(questions).concat(),
+            question: pick(questions),
             answer: format!("No, I do not sell {many}."),
             needed: vec!["No".to_owned()],
             is_unknown: false,
@@ -221,11 +224,6 @@ impl Keeper {
             is_unknown: true,
         }
     }
-}
-
-/// One of eight kinds of question, from the same stream as the phrasing.
-fn random_kind(pick: &mut impl FnMut(Vec<String>) -> Vec<String>) -> usize {
-    pick((0..8).map(|kind: usize| kind.to_string()).collect()).concat().parse().unwrap_or(0)
 }
 
 pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {

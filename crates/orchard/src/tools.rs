@@ -296,7 +296,7 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     let made = match (random.below(10), spare) {
         (0..2, Some(spare)) => none(random, split, spare),
         (2..5, _) => parallel(random, split, &declared),
-        (5..7, _) => with_result(random, split, random_of(&declared)),
+        (5..7, _) => with_result(random, split, &declared),
         _ => single(random, split, &declared),
     };
     let Made { kind, messages, mut answer, thought, grader } = made;
@@ -309,11 +309,6 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
         answer,
         grader,
     }
-}
-
-fn random_of(declared: &[Declared]) -> &Declared {
-    // They have been shuffled.
-    &declared[0]
 }
 
 /// What a kind of exercise is made of.
@@ -359,7 +354,8 @@ fn none(random: &mut Random, split: Split, spare: &'static Family) -> Made {
     }
 }
 
-fn with_result(random: &mut Random, split: Split, declared: &Declared) -> Made {
+fn with_result(random: &mut Random, split: Split, declared: &[Declared]) -> Made {
+    let declared = random.of(declared);
     let request = declared.request(random, split, 0);
     let (name, kind) = declared.family.result;
     let result = kind.value(random, split);

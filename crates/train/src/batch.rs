@@ -42,9 +42,4 @@ impl Batch {
     pub fn scale(&mut self, by: f32) {
         self.targets.iter_mut().for_each(|target| target.weight *= by);
     }
-
-    /// Number of tokens that are learned.
-    pub fn num_taught(&self) -> usize {
-        self.targets.iter().filter(|target| target.weight != 0.0).count()
-    }
 }

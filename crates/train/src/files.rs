@@ -136,6 +136,11 @@ impl Files {
 fn text_example(writer: &Writer, text: &str) -> Result<Example> {
     let mut tokens = writer.tokenizer.encode(text, EncodeOptions::default())?;
     tokens.extend(writer.tokenizer.eos());
+    if tokens.len() < 2 {
+        return Err(Error::Recipe {
+            problem: "the text is one token, and nothing follows it to be learned".into(),
+        });
+    }
     let weights = vec![1.0; tokens.len()];
     Ok(Example { tokens, weights, is_text: true })
 }

@@ -209,11 +209,6 @@ impl Run {
         (&self.network, &self.params)
     }
 
-    /// Tokenizer and template.
-    pub fn writer(&self) -> &Writer {
-        &self.writer
-    }
-
     /// Takes a step, and a checkpoint and an evaluation when they are due.
     ///
     /// # Errors

@@ -375,14 +375,6 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The elements from the first one on, and how far apart rows are, if they are on the host.
-    pub(crate) fn host(&self) -> Option<(&'a [f32], usize)> {
-        match self.data {
-            Data::Host(data) => Some((data, self.stride)),
-            Data::Device { .. } => None,
-        }
-    }
-
     /// Row `r`.
     ///
     /// # Panics

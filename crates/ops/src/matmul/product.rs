@@ -7,7 +7,7 @@
 //! For each 192 of k, B is copied into panels of 32 columns, and a part of A at a time into panels of twelve rows; twelve
 //! by 32 elements of C stay in registers (Goto & van de Geijn 2008).
 
-use crate::device::{Cx, SharedRows, View};
+use crate::device::{Cx, SharedRows};
 use crate::lanes::{LANES, Lanes, Plain, over_lanes};
 use std::cell::RefCell;
 
@@ -231,16 +231,6 @@ unsafe fn block<V: Lanes, const R: usize, const P: usize>(a: &[f32], b: &[f32], 
                 s[r][p].store(c.add(r * stride + p * LANES));
             }
         }
-    }
-}
-
-/// A view of whole rows, as a factor.
-impl<'a> TryFrom<View<'a>> for Factor<'a> {
-    type Error = ();
-
-    fn try_from(view: View<'a>) -> Result<Factor<'a>, ()> {
-        let (data, stride) = view.host().ok_or(())?;
-        Ok(Factor { data, rows: view.rows(), cols: view.cols(), row_stride: stride, col_stride: 1 })
     }
 }
 
