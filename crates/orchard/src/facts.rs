@@ -1,10 +1,13 @@
 //! Questions about a handful of facts: some of the answers are there, others are not.
 
-use tangelo_chat::Message;
+use tangelo_chat::{Message, Role};
 use tangelo_core::random::Random;
 
 use crate::names::{name, names, things};
 use crate::{Exercise, Split, Subject, asked, if_so, said, says};
+
+/// Questions in a conversation, at most.
+const QUESTIONS: usize = 5;
 
 /// What is said where the facts do not hold the answer.
 pub(crate) const UNKNOWN: &str = "I do not know.";
@@ -157,29 +160,53 @@ fn unanswered(random: &mut Random, split: Split, facts: &[Fact]) -> Fact {
     }
 }
 
+/// Something asked about facts.
+struct Question {
+    text: String,
+    answer: String,
+    /// The number of the fact that holds the answer, if one does.
+    known: Option<usize>,
+}
+
+impl Question {
+    fn new(random: &mut Random, split: Split, facts: &[Fact]) -> Question {
+        if random.chance(0.6) {
+            let at = random.below(facts.len());
+            let fact = &facts[at];
+            let text = fact.fill(random.pick(fact.relation().questions));
+            return Question { text, answer: fact.fill(fact.relation().answer), known: Some(at) };
+        }
+        let fact = unanswered(random, split, facts);
+        let text = fact.fill(random.pick(fact.relation().questions));
+        Question { text, answer: UNKNOWN.to_owned(), known: None }
+    }
+}
+
 pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     let count = 3 + random.below(6);
     let facts = facts(random, split, count);
-    let is_known = random.chance(0.6);
-    let missing = unanswered(random, split, &facts);
-    let fact = if is_known { random.of(&facts) } else { &missing };
     let stated: Vec<String> =
         facts.iter().map(|fact| fact.fill(random.pick(fact.relation().facts))).collect();
-    let question = fact.fill(random.pick(fact.relation().questions));
-    let conversation = conversation(random, &stated, &question);
-    let thought = match facts.iter().position(|other| std::ptr::eq(other, fact)) {
+    let mut questions: Vec<Question> =
+        (0..=random.below(QUESTIONS)).map(|_| Question::new(random, split, &facts)).collect();
+    let mut conversation = conversation(random, &stated, &questions[0].text);
+    for next in 1..questions.len() {
+        conversation.messages.push(says(questions[next - 1].answer.clone()));
+        conversation.messages.push(Message::new(Role::User, questions[next].text.clone()));
+    }
+    let Question { answer, known, .. } = questions.remove(questions.len() - 1);
+    let mut answer = says(answer);
+    let thinks = random.chance(0.35);
+    answer.reasoning_content = thinks.then(|| match known {
         Some(at) => format!("The facts say: {}", stated[at]),
         None => "The facts do not say that.".to_owned(),
-    };
-    let mut answer = says(if is_known { fact.fill(fact.relation().answer) } else { UNKNOWN.to_owned() });
-    let thinks = random.chance(0.35);
-    answer.reasoning_content = thinks.then_some(thought);
-    let value = is_known.then(|| fact.value.clone());
+    });
+    let value = known.map(|at| facts[at].value.clone());
     let others = facts.iter().map(|fact| fact.value.clone()).filter(|other| Some(other) != value.as_ref());
     let others: Vec<String> = others.collect();
     Exercise {
         subject: Subject::Facts,
-        kind: if is_known { "facts.present" } else { "facts.absent" },
+        kind: if known.is_some() { "facts.present" } else { "facts.absent" },
         conversation,
         thinks,
         answer,

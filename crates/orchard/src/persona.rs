@@ -233,7 +233,7 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
         let welcome = random.pick(&["What do you need?", "How can I help?", "Look around!"]);
         messages.push(says(keeper.mannered(welcome)));
     }
-    for _ in 0..random.below(3) {
+    for _ in 0..random.below(5) {
         let talk = keeper.talk(random, split);
         messages.push(Message::new(Role::User, talk.question));
         messages.push(says(keeper.mannered(&talk.answer)));

@@ -1,25 +1,37 @@
-//! Drills in taking up what was said before: names repeated, and values found by their names. Every word of an answer stands
-//! in its question, so copying is learned here that all other subjects need.
+//! Drills in taking up what was said before: lists repeated, and values found by their names. Every word of an answer stands
+//! before it, so copying is learned here that all other subjects need.
 
 use tangelo_core::random::Random;
 
 use crate::names::{listed, names, things};
 use crate::{Exercise, Split, Subject, asked, if_so, said, says};
+use tangelo_chat::{Message, Role};
+
+/// A question about a list, and what is thought and said of it.
+struct Drill {
+    kind: &'static str,
+    question: String,
+    answer: String,
+    thought: String,
+}
 
 pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     let count = 2 + random.below(7);
-    let (kind, question, answer, thought) = match random.below(3) {
-        0 => repeat(random, split, count),
-        1 => values(random, split, count),
-        _ => next(random, split, count + 1),
-    };
+    let list = List::new(random, split, count);
+    let mut drills: Vec<Drill> = (0..=random.below(QUESTIONS)).map(|_| list.drill(random)).collect();
+    let mut conversation = asked(None, format!("{}. {}", list.text(), drills[0].question));
+    for next in 1..drills.len() {
+        conversation.messages.push(says(drills[next - 1].answer.clone()));
+        conversation.messages.push(Message::new(Role::User, drills[next].question.clone()));
+    }
+    let Drill { kind, answer, thought, .. } = drills.remove(drills.len() - 1);
     let thinks = random.chance(0.25);
     let mut message = says(answer.clone());
     message.reasoning_content = thinks.then_some(thought);
     Exercise {
         subject: Subject::Recall,
         kind,
-        conversation: asked(None, question),
+        conversation,
         thinks,
         answer: message,
         grader: Box::new(move |message| {
@@ -28,51 +40,83 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     }
 }
 
-/// Names, or names and things, as they stand.
-fn repeat(random: &mut Random, split: Split, count: usize) -> (&'static str, String, String, String) {
-    let mut words = names(random, split, count);
-    if random.chance(0.4) {
-        words.extend(things(random, 2).into_iter().map(|(one, _)| one.to_owned()));
-        random.shuffle(&mut words);
+/// Questions in a conversation, at most.
+const QUESTIONS: usize = 4;
+
+/// Names, each with what belongs to it if anything does.
+struct List {
+    names: Vec<String>,
+    values: Option<Vec<String>>,
+}
+
+impl List {
+    fn new(random: &mut Random, split: Split, count: usize) -> List {
+        let names = names(random, split, count);
+        let values = match random.below(3) {
+            0 => None,
+            1 => Some((0..count).map(|_| (2 + random.below(97)).to_string()).collect()),
+            _ => Some(things(random, count).into_iter().map(|(one, _)| one.to_owned()).collect()),
+        };
+        List { names, values }
     }
-    let list = words.join(", ");
-    let ask = random.pick(&["Repeat this", "Say this again", "Copy this list", "Write this once more"]);
-    ("recall.repeat", format!("{ask}: {list}."), format!("{list}."), "I copy the list.".to_owned())
-}
 
-/// The values of some names, in another order.
-fn values(random: &mut Random, split: Split, count: usize) -> (&'static str, String, String, String) {
-    let mut pairs: Vec<(String, String)> = names(random, split, count)
-        .into_iter()
-        .map(|name| (name, (2 + random.below(97)).to_string()))
-        .collect();
-    let of = |pairs: &[(String, String)]| -> Vec<String> {
-        pairs.iter().map(|(name, value)| format!("{name} {value}")).collect()
-    };
-    let told = of(&pairs).join(", ");
-    random.shuffle(&mut pairs);
-    pairs.truncate(1 + random.below(count));
-    let wanted: Vec<String> = pairs.iter().map(|(name, _)| name.clone()).collect();
-    let ask = random.pick(&["What are the numbers of", "Give the numbers of", "Say again the numbers of"]);
-    let answer = format!("{}.", of(&pairs).join(", "));
-    (
-        "recall.values",
-        format!("{told}. {ask} {}?", listed(&wanted)),
-        answer,
-        "I look each of them up.".to_owned(),
-    )
-}
+    fn entry(&self, at: usize) -> String {
+        match &self.values {
+            Some(values) => format!("{} {}", self.names[at], values[at]),
+            None => self.names[at].clone(),
+        }
+    }
 
-/// What follows a name in a list.
-fn next(random: &mut Random, split: Split, count: usize) -> (&'static str, String, String, String) {
-    let names = names(random, split, count);
-    let at = random.below(count - 1);
-    let ask = random.pick(&["Who comes after", "Who is next after", "Which name follows"]);
-    let question = format!("{}. {ask} {}?", names.join(", "), names[at]);
-    (
-        "recall.next",
-        question,
-        format!("{}.", names[at + 1]),
-        format!("{} is followed by {}.", names[at], names[at + 1]),
-    )
+    fn text(&self) -> String {
+        (0..self.names.len()).map(|at| self.entry(at)).collect::<Vec<_>>().join(", ")
+    }
+
+    fn drill(&self, random: &mut Random) -> Drill {
+        match random.below(3) {
+            0 => self.repeat(random),
+            1 if self.values.is_some() => self.values(random),
+            _ => self.next(random),
+        }
+    }
+
+    /// All of it, as it stands.
+    fn repeat(&self, random: &mut Random) -> Drill {
+        let ask =
+            random.pick(&["Repeat this.", "Say this again.", "Copy the list.", "Write this once more."]);
+        Drill {
+            kind: "recall.repeat",
+            question: ask.to_owned(),
+            answer: format!("{}.", self.text()),
+            thought: "I copy the list.".to_owned(),
+        }
+    }
+
+    /// What belongs to some names, in another order.
+    fn values(&self, random: &mut Random) -> Drill {
+        let mut order: Vec<usize> = (0..self.names.len()).collect();
+        random.shuffle(&mut order);
+        order.truncate(1 + random.below(order.len()));
+        let wanted: Vec<String> = order.iter().map(|&at| self.names[at].clone()).collect();
+        let entries: Vec<String> = order.iter().map(|&at| self.entry(at)).collect();
+        let ask = random.pick(&["What belongs to", "Look up", "Say again what belongs to"]);
+        Drill {
+            kind: "recall.values",
+            question: format!("{ask} {}?", listed(&wanted)),
+            answer: format!("{}.", entries.join(", ")),
+            thought: "I look each of them up.".to_owned(),
+        }
+    }
+
+    /// The name behind another one.
+    fn next(&self, random: &mut Random) -> Drill {
+        let at = random.below(self.names.len() - 1);
+        let (name, next) = (&self.names[at], &self.names[at + 1]);
+        let ask = random.pick(&["Who comes after", "Who is next after", "Which name follows"]);
+        Drill {
+            kind: "recall.next",
+            question: format!("{ask} {name}?"),
+            answer: format!("{next}."),
+            thought: format!("{name} is followed by {next}."),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use tangelo_chat::{Conversation, Message, Role, Tool, ToolCall};
 use tangelo_core::random::Random;
 
 use crate::facts::words;
-use crate::names::{name, things};
+use crate::names::{capital, name, split_of, things};
 use crate::{Exercise, Split, Subject, if_so, said, says};
 
 /// What a parameter holds.
@@ -21,13 +21,14 @@ enum Kind {
     OneOf(&'static [&'static str]),
 }
 
-/// What a tool is for. Names for learning and for examination are apart; in texts, `{0}` and so on are the arguments and
-/// `{r}` the result.
+/// What a tool is for. Its name is made of a verb and a noun; in texts, `{0}` and so on are the arguments and `{r}` the
+/// result.
 struct Family {
-    learned: [&'static str; 3],
-    examined: [&'static str; 2],
+    verbs: [&'static str; 8],
+    nouns: [&'static str; 3],
     description: &'static str,
-    parameters: &'static [(&'static str, Kind)],
+    /// Each under one of three names.
+    parameters: &'static [([&'static str; 3], Kind)],
     requests: &'static [&'static str],
     /// Name and kind of what it returns.
     result: (&'static str, Kind),
@@ -41,10 +42,10 @@ const DONE: Kind = Kind::OneOf(&["done"]);
 
 const FAMILIES: [Family; 14] = [
     Family {
-        learned: ["get_weather", "weather_at", "read_weather"],
-        examined: ["show_weather", "check_weather"],
+        verbs: ["get", "read", "show", "check", "find", "ask", "look_up", "fetch"],
+        nouns: ["weather", "forecast", "temperature"],
         description: "Gets the weather of a town.",
-        parameters: &[("town", Kind::Name)],
+        parameters: &[(["town", "city", "place"], Kind::Name)],
         requests: &[
             "What is the weather in {0}?",
             "How is the weather in {0}?",
@@ -54,19 +55,22 @@ const FAMILIES: [Family; 14] = [
         answer: "In {0} it is {r} degrees.",
     },
     Family {
-        learned: ["send_message", "write_message", "post_message"],
-        examined: ["deliver_message", "message_to"],
+        verbs: ["send", "write", "post", "deliver", "pass", "mail", "text", "hand"],
+        nouns: ["message", "note", "letter"],
         description: "Sends a message to a person.",
-        parameters: &[("person", Kind::Name), ("text", Kind::Thing)],
+        parameters: &[(["person", "name", "who"], Kind::Name), (["text", "message", "content"], Kind::Thing)],
         requests: &["Send {0} the message {1}.", "Write {0} a message: {1}.", "Tell {0} this: {1}."],
         result: ("status", DONE),
         answer: "The message to {0} is {r}.",
     },
     Family {
-        learned: ["set_alarm", "add_alarm", "make_alarm"],
-        examined: ["new_alarm", "start_alarm"],
+        verbs: ["set", "add", "make", "start", "new", "create", "put", "plan"],
+        nouns: ["alarm", "wake_up", "reminder"],
         description: "Sets an alarm for an hour of a day.",
-        parameters: &[("hour", Kind::Number(23)), ("day", Kind::OneOf(&DAYS))],
+        parameters: &[
+            (["hour", "time", "clock"], Kind::Number(23)),
+            (["day", "weekday", "date"], Kind::OneOf(&DAYS)),
+        ],
         requests: &[
             "Set an alarm for {0} on {1}.",
             "Wake me at {0} on {1}.",
@@ -76,10 +80,10 @@ const FAMILIES: [Family; 14] = [
         answer: "The alarm for {0} on {1} is {r}.",
     },
     Family {
-        learned: ["get_price", "price_of", "look_up_price"],
-        examined: ["find_price", "ask_price"],
+        verbs: ["get", "find", "look_up", "ask", "check", "show", "read", "fetch"],
+        nouns: ["price", "cost", "item_price"],
         description: "Gets the price of a thing.",
-        parameters: &[("item", Kind::Thing)],
+        parameters: &[(["item", "thing", "article"], Kind::Thing)],
         requests: &[
             "What is the price of the {0}?",
             "How much does the {0} cost?",
@@ -89,19 +93,25 @@ const FAMILIES: [Family; 14] = [
         answer: "The {0} costs {r} coins.",
     },
     Family {
-        learned: ["buy_item", "order_item", "get_item"],
-        examined: ["purchase_item", "take_item"],
+        verbs: ["buy", "order", "purchase", "take", "acquire", "request", "pay", "shop"],
+        nouns: ["item", "goods", "ware"],
         description: "Buys some of a thing.",
-        parameters: &[("item", Kind::Thing), ("count", Kind::Number(20))],
+        parameters: &[
+            (["item", "thing", "article"], Kind::Thing),
+            (["count", "number", "amount"], Kind::Number(20)),
+        ],
         requests: &["Buy {1} of the {0}.", "Order the {0}, {1} times.", "Get me {1} of the {0}."],
         result: ("coins", Kind::Number(200)),
         answer: "{1} of the {0} cost {r} coins.",
     },
     Family {
-        learned: ["switch_light", "set_light", "turn_light"],
-        examined: ["change_light", "light_switch"],
+        verbs: ["switch", "set", "turn", "change", "control", "flip", "put", "toggle"],
+        nouns: ["light", "lamp", "room_light"],
         description: "Switches the light of a room.",
-        parameters: &[("room", Kind::OneOf(&ROOMS)), ("state", Kind::OneOf(&["on", "off"]))],
+        parameters: &[
+            (["room", "place", "where"], Kind::OneOf(&ROOMS)),
+            (["state", "value", "to"], Kind::OneOf(&["on", "off"])),
+        ],
         requests: &[
             "Switch the light in the {0} {1}.",
             "Turn {1} the light in the {0}.",
@@ -111,28 +121,34 @@ const FAMILIES: [Family; 14] = [
         answer: "The light in the {0} is {1}.",
     },
     Family {
-        learned: ["paint_room", "colour_room", "set_colour"],
-        examined: ["change_colour", "brush_room"],
+        verbs: ["paint", "colour", "brush", "change", "make", "do", "renew", "finish"],
+        nouns: ["room", "walls", "room_colour"],
         description: "Paints a room in a colour.",
-        parameters: &[("room", Kind::OneOf(&ROOMS)), ("colour", Kind::OneOf(&COLOURS))],
+        parameters: &[
+            (["room", "place", "where"], Kind::OneOf(&ROOMS)),
+            (["colour", "paint", "shade"], Kind::OneOf(&COLOURS)),
+        ],
         requests: &["Paint the {0} {1}.", "Make the {0} {1}.", "I want the {0} in {1}."],
         result: ("status", DONE),
         answer: "The {0} is {1} now.",
     },
     Family {
-        learned: ["find_person", "look_for_person", "locate_person"],
-        examined: ["search_person", "seek_person"],
+        verbs: ["find", "look_for", "locate", "search", "seek", "track", "trace", "spot"],
+        nouns: ["person", "someone", "people"],
         description: "Finds out where a person is.",
-        parameters: &[("person", Kind::Name)],
+        parameters: &[(["person", "name", "who"], Kind::Name)],
         requests: &["Where is {0}?", "Find {0}.", "I am looking for {0}."],
         result: ("place", Kind::Name),
         answer: "{0} is in {r}.",
     },
     Family {
-        learned: ["book_room", "reserve_room", "rent_room"],
-        examined: ["get_room", "hire_room"],
+        verbs: ["book", "reserve", "rent", "hire", "get", "take", "keep", "arrange"],
+        nouns: ["inn", "night", "inn_room"],
         description: "Books a room in an inn for some nights.",
-        parameters: &[("inn", Kind::Name), ("nights", Kind::Number(14))],
+        parameters: &[
+            (["inn", "house", "hotel"], Kind::Name),
+            (["nights", "days", "stay"], Kind::Number(14)),
+        ],
         requests: &[
             "Book a room in {0} for {1} nights.",
             "I stay {1} nights in {0}: book a room.",
@@ -142,10 +158,10 @@ const FAMILIES: [Family; 14] = [
         answer: "{1} nights in {0} cost {r} coins.",
     },
     Family {
-        learned: ["start_timer", "set_timer", "run_timer"],
-        examined: ["begin_timer", "new_timer"],
+        verbs: ["start", "set", "run", "begin", "new", "create", "launch", "add"],
+        nouns: ["timer", "countdown", "stopwatch"],
         description: "Starts a timer of some minutes.",
-        parameters: &[("minutes", Kind::Number(90))],
+        parameters: &[(["minutes", "length", "duration"], Kind::Number(90))],
         requests: &[
             "Start a timer of {0} minutes.",
             "Tell me when {0} minutes are over.",
@@ -155,28 +171,31 @@ const FAMILIES: [Family; 14] = [
         answer: "The timer of {0} minutes is {r}.",
     },
     Family {
-        learned: ["play_song", "start_song", "sing_song"],
-        examined: ["hear_song", "perform_song"],
+        verbs: ["play", "start", "sing", "hear", "perform", "stream", "put_on", "queue"],
+        nouns: ["song", "music", "tune"],
         description: "Plays a song of a singer.",
-        parameters: &[("singer", Kind::Name)],
+        parameters: &[(["singer", "artist", "voice"], Kind::Name)],
         requests: &["Play a song of {0}.", "I want to hear {0} sing.", "Put on a song of {0}."],
         result: ("song", Kind::Name),
         answer: "The song is {r}.",
     },
     Family {
-        learned: ["count_stock", "get_stock", "check_stock"],
-        examined: ["read_stock", "stock_of"],
+        verbs: ["count", "get", "check", "read", "show", "look_up", "fetch", "ask"],
+        nouns: ["stock", "inventory", "supply"],
         description: "Counts how many of a thing are left.",
-        parameters: &[("item", Kind::Thing)],
+        parameters: &[(["item", "thing", "article"], Kind::Thing)],
         requests: &["How many of the {0} are left?", "Count the stock of the {0}.", "Is there any {0} left?"],
         result: ("count", Kind::Number(90)),
         answer: "{r} of the {0} are left.",
     },
     Family {
-        learned: ["open_door", "unlock_door", "move_door"],
-        examined: ["free_door", "swing_door"],
+        verbs: ["open", "unlock", "move", "control", "swing", "use", "set", "operate"],
+        nouns: ["door", "gate", "room_door"],
         description: "Opens or closes the door of a room.",
-        parameters: &[("room", Kind::OneOf(&ROOMS)), ("action", Kind::OneOf(&["open", "close"]))],
+        parameters: &[
+            (["room", "place", "where"], Kind::OneOf(&ROOMS)),
+            (["action", "command", "what"], Kind::OneOf(&["open", "close"])),
+        ],
         requests: &[
             "Please {1} the door of the {0}.",
             "The door of the {0}: {1} it.",
@@ -186,10 +205,10 @@ const FAMILIES: [Family; 14] = [
         answer: "The door of the {0} is {r}.",
     },
     Family {
-        learned: ["travel_time", "get_distance", "way_to"],
-        examined: ["route_to", "measure_way"],
+        verbs: ["get", "measure", "find", "plan", "look_up", "compute", "show", "check"],
+        nouns: ["travel_time", "route", "distance"],
         description: "Gets the hours of travel between two towns.",
-        parameters: &[("start", Kind::Name), ("end", Kind::Name)],
+        parameters: &[(["start", "from", "origin"], Kind::Name), (["end", "to", "goal"], Kind::Name)],
         requests: &[
             "How far is it from {0} to {1}?",
             "How long is the way from {0} to {1}?",
@@ -199,6 +218,9 @@ const FAMILIES: [Family; 14] = [
         answer: "From {0} to {1} it takes {r} hours.",
     },
 ];
+
+/// Requests before the one that is asked about, fewer than this.
+const EARLIER: usize = 5;
 
 /// What is said where no tool fits.
 const NONE: &str = "I cannot do that, because none of my tools is for it.";
@@ -222,10 +244,11 @@ impl Kind {
     }
 }
 
-/// A tool of a family under one of its names.
+/// A tool of a family under one of its names, and its parameters.
 struct Declared {
     family: &'static Family,
-    name: &'static str,
+    name: String,
+    parameters: Vec<(&'static str, Kind)>,
 }
 
 /// A wish that one tool grants.
@@ -237,17 +260,14 @@ struct Request {
 
 impl Declared {
     fn new(random: &mut Random, split: Split, family: &'static Family) -> Declared {
-        let name = match split {
-            Split::Train => random.pick(&family.learned),
-            Split::Test => random.pick(&family.examined),
-        };
-        Declared { family, name }
+        let parameters = family.parameters.iter().map(|(names, kind)| (random.pick(names), *kind)).collect();
+        Declared { family, name: tool_name(random, split, family), parameters }
     }
 
     fn tool(&self, random: &mut Random) -> Option<Tool> {
         let properties: Map<String, Value> =
-            self.family.parameters.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
-        let names: Vec<&str> = self.family.parameters.iter().map(|(name, _)| *name).collect();
+            self.parameters.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
+        let names: Vec<&str> = self.parameters.iter().map(|(name, _)| *name).collect();
         let mut function = json!({"name": self.name, "description": self.family.description,
             "parameters": {"type": "object", "properties": properties, "required": names}});
         if random.chance(0.1)
@@ -259,16 +279,31 @@ impl Declared {
     }
 
     fn request(&self, random: &mut Random, split: Split, number: usize) -> Request {
-        let parameters = self.family.parameters;
+        let parameters = &self.parameters;
         let values: Vec<Value> = parameters.iter().map(|(_, kind)| kind.value(random, split)).collect();
         let arguments =
             parameters.iter().zip(&values).map(|((name, _), value)| ((*name).to_owned(), value.clone()));
         let call = ToolCall {
             id: Some(format!("call_{number}")),
-            name: self.name.to_owned(),
+            name: self.name.clone(),
             arguments: arguments.collect(),
         };
         Request { text: fill(random.pick(self.family.requests), &values, None), call, values }
+    }
+}
+
+/// A name that none of the other split has, such as `get_weather`, `weather_get` or `getWeather`.
+fn tool_name(random: &mut Random, split: Split, family: &Family) -> String {
+    loop {
+        let (verb, noun) = (random.pick(&family.verbs), random.pick(&family.nouns));
+        let name = match random.below(4) {
+            0 => format!("{noun}_{verb}"),
+            1 => verb.to_owned() + &noun.split('_').map(capital).collect::<String>(),
+            _ => format!("{verb}_{noun}"),
+        };
+        if split_of(&name) == split {
+            return name;
+        }
     }
 }
 
@@ -293,13 +328,23 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
         families.into_iter().take(count).map(|family| Declared::new(random, split, family)).collect();
     let tools: Vec<Tool> = declared.iter().filter_map(|declared| declared.tool(random)).collect();
     let thinks = random.chance(0.3);
+    let mut messages = Vec::new();
+    for _ in 0..random.below(EARLIER) {
+        let made = match (random.below(4), spare) {
+            (0, Some(spare)) => none(random, split, spare),
+            _ => with_result(random, split, &declared),
+        };
+        messages.extend(made.messages);
+        messages.push(made.answer);
+    }
     let made = match (random.below(10), spare) {
         (0..2, Some(spare)) => none(random, split, spare),
         (2..5, _) => parallel(random, split, &declared),
         (5..7, _) => with_result(random, split, &declared),
         _ => single(random, split, &declared),
     };
-    let Made { kind, messages, mut answer, thought, grader } = made;
+    let Made { kind, messages: last, mut answer, thought, grader } = made;
+    messages.extend(last);
     answer.reasoning_content = thinks.then_some(thought);
     Exercise {
         subject: Subject::Tools,
@@ -401,15 +446,21 @@ fn grade_calls(answer: &Message, wanted: &[ToolCall]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn names_for_learning_and_for_examination_are_apart() {
-        let learned: Vec<&str> = FAMILIES.iter().flat_map(|family| family.learned).collect();
-        let examined: Vec<&str> = FAMILIES.iter().flat_map(|family| family.examined).collect();
-        assert!(examined.iter().all(|name| !learned.contains(name)));
-        for names in [&learned, &examined] {
-            assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1));
+    fn every_tool_has_names_for_learning_and_others_for_examination() {
+        let mut random = Random::new(4);
+        for family in &FAMILIES {
+            let mut names =
+                |split| (0..200).map(|_| tool_name(&mut random, split, family)).collect::<HashSet<String>>();
+            let (learned, examined) = (names(Split::Train), names(Split::Test));
+            assert!(
+                learned.is_disjoint(&examined) && learned.len() > 30 && examined.len() > 5,
+                "{learned:?}"
+            );
         }
     }
 
