@@ -1,6 +1,6 @@
 //! What is learned from a conversation: its tokens, and how much each counts.
 
-use tangelo_chat::{Conversation, Message, RenderOptions, Renderer};
+use tangelo_chat::{Conversation, Message, RenderOptions, Renderer, Role};
 use tangelo_core::TokenId;
 use tangelo_formats::tokenizer::{EncodeOptions, Tokenizer};
 use tangelo_orchard::{Split, Subject, exercise};
@@ -86,6 +86,33 @@ impl Writer {
         tokens.extend(of_answer);
         Ok(Example { tokens, weights, is_text: false })
     }
+
+    /// Every answer of a conversation; answers whose beginning is another one with its prompt are one sequence with it.
+    ///
+    /// # Errors
+    /// As [`Writer::example`].
+    pub fn examples(&self, conversation: &Conversation, prompt_weight: f32) -> Result<Vec<Example>> {
+        let mut found: Vec<Example> = Vec::new();
+        for (at, answer) in conversation.messages.iter().enumerate() {
+            if answer.role != Role::Assistant {
+                continue;
+            }
+            let before = Conversation {
+                messages: conversation.messages[..at].to_vec(),
+                tools: conversation.tools.clone(),
+            };
+            let thinks = answer.reasoning_content.as_ref().is_some_and(|thought| !thought.trim().is_empty());
+            let mut example = self.example(&before, answer, thinks, prompt_weight)?;
+            match found.last_mut().filter(|last| example.tokens.starts_with(&last.tokens)) {
+                Some(last) => {
+                    example.weights[..last.weights.len()].copy_from_slice(&last.weights);
+                    *last = example;
+                }
+                None => found.push(example),
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Where examples come from, each by its number.
@@ -104,7 +131,7 @@ impl Source {
     /// If the template or the tokenizer refuses them.
     pub fn examples(&self, writer: &Writer, index: u64, prompt_weight: f32) -> Result<Vec<Example>> {
         match self {
-            Source::Orchard(orchard) => Ok(vec![orchard.example(writer, index, prompt_weight)?]),
+            Source::Orchard(orchard) => orchard.examples(writer, index, prompt_weight),
             Source::Files(files) => files.examples(writer, index, prompt_weight),
         }
     }
@@ -136,13 +163,20 @@ impl Orchard {
         self.shares.last().map_or(Subject::Facts, |(subject, _)| *subject)
     }
 
-    /// Example number `index`.
+    /// What is learned from exercise number `index`: its answer, and the right ones to what was asked before.
     ///
     /// # Errors
     /// If the template cannot write it.
-    pub fn example(&self, writer: &Writer, index: u64, prompt_weight: f32) -> Result<Example> {
+    pub fn examples(&self, writer: &Writer, index: u64, prompt_weight: f32) -> Result<Vec<Example>> {
+        writer.examples(&self.conversation(index), prompt_weight)
+    }
+
+    /// Exercise number `index` with its answer.
+    fn conversation(&self, index: u64) -> Conversation {
         let exercise = exercise(self.subject(index), self.split, self.seed, index);
-        writer.example(&exercise.conversation, &exercise.answer, exercise.thinks, prompt_weight)
+        let mut conversation = exercise.conversation;
+        conversation.messages.push(exercise.answer);
+        conversation
     }
 
     /// The text of example number `index`, for learning a tokenizer.
@@ -150,11 +184,8 @@ impl Orchard {
     /// # Errors
     /// If the template cannot write it.
     pub fn text(&self, renderer: &Renderer, index: u64) -> Result<String> {
-        let exercise = exercise(self.subject(index), self.split, self.seed, index);
-        let mut whole = exercise.conversation;
-        whole.messages.push(exercise.answer);
         let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
-        Ok(renderer.render(&whole, &options)?.prompt)
+        Ok(renderer.render(&self.conversation(index), &options)?.prompt)
     }
 }
 

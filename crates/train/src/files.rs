@@ -123,7 +123,7 @@ impl Files {
         let row = self.row(index);
         let examples = match &row.content {
             Content::Text(text) => text_example(writer, text).map(|example| vec![example]),
-            Content::Conversation(conversation) => answers(writer, conversation, prompt_weight),
+            Content::Conversation(conversation) => writer.examples(conversation, prompt_weight),
         };
         examples.map_err(|cause| Error::Row {
             path: row.file.clone(),
@@ -143,30 +143,6 @@ fn text_example(writer: &Writer, text: &str) -> Result<Example> {
     }
     let weights = vec![1.0; tokens.len()];
     Ok(Example { tokens, weights, is_text: true })
-}
-
-/// Every answer of a conversation; answers whose beginning is another one with its prompt are one sequence with it.
-fn answers(writer: &Writer, conversation: &Conversation, prompt_weight: f32) -> Result<Vec<Example>> {
-    let mut found: Vec<Example> = Vec::new();
-    for (at, answer) in conversation.messages.iter().enumerate() {
-        if answer.role != Role::Assistant {
-            continue;
-        }
-        let before = Conversation {
-            messages: conversation.messages[..at].to_vec(),
-            tools: conversation.tools.clone(),
-        };
-        let thinks = answer.reasoning_content.as_ref().is_some_and(|thought| !thought.trim().is_empty());
-        let mut example = writer.example(&before, answer, thinks, prompt_weight)?;
-        match found.last_mut().filter(|last| example.tokens.starts_with(&last.tokens)) {
-            Some(last) => {
-                example.weights[..last.weights.len()].copy_from_slice(&last.weights);
-                *last = example;
-            }
-            None => found.push(example),
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]
