@@ -5,7 +5,8 @@ use tangelo_core::random::Random;
 
 use crate::facts::{UNKNOWN, abstains, priced, words};
 use crate::names::{THINGS, article, listed, name};
-use crate::{Exercise, Split, Subject, if_so, said, says};
+use crate::tools::{Made, Tools};
+use crate::{Exercise, NOTHING_TO_THINK, Split, Subject, if_so, instructions, said, says};
 
 const GREETINGS: [&str; 8] = [
     "Well met!",
@@ -51,14 +52,14 @@ struct Talk {
 impl Keeper {
     fn new(random: &mut Random, split: Split) -> Keeper {
         let count = 3 + random.below(5);
-        let manner = random.below(4);
+        let manner = random.below(5);
         Keeper {
             name: name(random, split),
             shop: format!("The {} {}", random.pick(&ADJECTIVES), random.pick(&SIGNS)),
             town: name(random, split),
             wares: priced(random, count),
             greeting: (manner < 3).then(|| random.pick(&GREETINGS)),
-            farewell: (manner > 1).then(|| random.pick(&FAREWELLS)),
+            farewell: (manner == 2 || manner == 3).then(|| random.pick(&FAREWELLS)),
         }
     }
 
@@ -213,7 +214,7 @@ impl Keeper {
             format!("Who is the king of {other}?"),
             format!("How old is {other}?"),
             format!("How far is it to {other}?"),
-            "What will the weather be tomorrow?".to_owned(),
+            "Will it rain tomorrow?".to_owned(),
             "How old are you?".to_owned(),
         ];
         Talk {
@@ -226,35 +227,90 @@ impl Keeper {
     }
 }
 
+/// How often a keeper has tools, and how often one who has them is asked for what they do.
+const TOOLS: f64 = 0.35;
+const ASKED_FOR_TOOLS: f64 = 0.45;
+/// How often a keeper without manners is asked for a text.
+const ASKED_FOR_TEXT: f64 = 0.3;
+
+/// Who answers in an exercise, and to whom.
+struct Scene {
+    keeper: Keeper,
+    tools: Option<Tools>,
+}
+
+impl Scene {
+    /// Something said between two questions to the keeper: the messages, ending with an answer.
+    fn earlier(&self, random: &mut Random, split: Split) -> Vec<Message> {
+        let Scene { keeper, tools } = self;
+        match tools {
+            Some(tools) if random.chance(ASKED_FOR_TOOLS) => {
+                let Made { mut messages, answer, .. } = tools.earlier(random, split);
+                messages.push(says(keeper.mannered(said(&answer))));
+                messages
+            }
+            _ => {
+                let talk = keeper.talk(random, split);
+                vec![Message::new(Role::User, talk.question), says(keeper.mannered(&talk.answer))]
+            }
+        }
+    }
+
+    /// The last question, with its answer and grader.
+    fn last(self, random: &mut Random, split: Split) -> Made {
+        let Scene { keeper, tools } = self;
+        match tools {
+            Some(tools) if random.chance(ASKED_FOR_TOOLS) => {
+                let made = tools.last(random, split);
+                if made.answer.content.is_none() {
+                    return Made { kind: "persona.call", ..made };
+                }
+                let answer = says(keeper.mannered(said(&made.answer)));
+                let of_tools = made.grader;
+                let grader = move |answer: &Message| {
+                    of_tools(answer) * (0.5 + 0.5 * if_so(keeper.has_manners(said(answer))))
+                };
+                Made { kind: "persona.tools", answer, grader: Box::new(grader), ..made }
+            }
+            _ if keeper.greeting.is_none() && keeper.farewell.is_none() && random.chance(ASKED_FOR_TEXT) => {
+                let Exercise { conversation, answer, grader, .. } = instructions::exercise(random, split);
+                let thought = NOTHING_TO_THINK.to_owned();
+                Made { kind: "persona.text", messages: conversation.messages, answer, thought, grader }
+            }
+            _ => {
+                let Talk { kind, question, answer, needed, is_unknown } = keeper.talk(random, split);
+                let thought = match is_unknown {
+                    true => "That is nothing I know.".to_owned(),
+                    false => format!("In my role I say: {answer}"),
+                };
+                let answer = says(keeper.mannered(&answer));
+                let messages = vec![Message::new(Role::User, question)];
+                let grader = move |answer: &Message| grade(answer, &keeper, &needed, is_unknown);
+                Made { kind, messages, answer, thought, grader: Box::new(grader) }
+            }
+        }
+    }
+}
+
 pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     let keeper = Keeper::new(random, split);
+    let tools = random.chance(TOOLS).then(|| Tools::beside_a_shop(random, split));
+    let list = tools.as_ref().map(|tools| tools.list.clone()).unwrap_or_default();
     let mut messages = vec![Message::new(Role::System, keeper.system(random))];
     if random.chance(0.3) {
         let welcome = random.pick(&["What do you need?", "How can I help?", "Look around!"]);
         messages.push(says(keeper.mannered(welcome)));
     }
+    let scene = Scene { keeper, tools };
     for _ in 0..random.below(5) {
-        let talk = keeper.talk(random, split);
-        messages.push(Message::new(Role::User, talk.question));
-        messages.push(says(keeper.mannered(&talk.answer)));
+        messages.extend(scene.earlier(random, split));
     }
-    let talk = keeper.talk(random, split);
-    messages.push(Message::new(Role::User, talk.question.clone()));
-    let mut answer = says(keeper.mannered(&talk.answer));
+    let Made { kind, messages: last, mut answer, thought, grader } = scene.last(random, split);
+    messages.extend(last);
     let thinks = random.chance(0.3);
-    answer.reasoning_content = thinks.then(|| match talk.is_unknown {
-        true => "That is nothing I know.".to_owned(),
-        false => format!("In my role I say: {}", talk.answer),
-    });
-    let Talk { kind, needed, is_unknown, .. } = talk;
-    Exercise {
-        subject: Subject::Persona,
-        kind,
-        conversation: Conversation { messages, tools: Vec::new() },
-        thinks,
-        answer,
-        grader: Box::new(move |answer| grade(answer, &keeper, &needed, is_unknown)),
-    }
+    answer.reasoning_content = thinks.then_some(thought);
+    let conversation = Conversation { messages, tools: list };
+    Exercise { subject: Subject::Persona, kind, conversation, thinks, answer, grader }
 }
 
 /// Half for what is said, half for how.

@@ -356,13 +356,54 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     }
 }
 
-/// What a kind of exercise is made of.
-struct Made {
-    kind: &'static str,
-    messages: Vec<Message>,
-    answer: Message,
-    thought: String,
-    grader: crate::Grader,
+/// A request, what happened since, and the answer that is wanted.
+pub(crate) struct Made {
+    pub kind: &'static str,
+    /// Ends where the assistant is to answer.
+    pub messages: Vec<Message>,
+    pub answer: Message,
+    pub thought: String,
+    pub grader: crate::Grader,
+}
+
+/// Tools of somebody who has other things to talk about: none that is about wares.
+pub(crate) struct Tools {
+    declared: Vec<Declared>,
+    spare: Option<&'static Family>,
+    /// As they are given to the model.
+    pub list: Vec<Tool>,
+}
+
+impl Tools {
+    /// One tool or two.
+    pub fn beside_a_shop(random: &mut Random, split: Split) -> Tools {
+        let is_apart = |family: &&Family| family.parameters.iter().all(|(names, _)| names[0] != "item");
+        let mut families: Vec<&'static Family> = FAMILIES.iter().filter(is_apart).collect();
+        random.shuffle(&mut families);
+        let spare = families.pop();
+        let count = 1 + random.below(2);
+        let declared: Vec<Declared> =
+            families.into_iter().take(count).map(|family| Declared::new(random, split, family)).collect();
+        let list = declared.iter().filter_map(|declared| declared.tool(random)).collect();
+        Tools { declared, spare, list }
+    }
+
+    /// A request that has been granted, or that none of the tools is for.
+    pub fn earlier(&self, random: &mut Random, split: Split) -> Made {
+        match (random.below(4), self.spare) {
+            (0, Some(spare)) => none(random, split, spare),
+            _ => with_result(random, split, &self.declared),
+        }
+    }
+
+    /// A request, or one with its result.
+    pub fn last(&self, random: &mut Random, split: Split) -> Made {
+        match (random.below(6), self.spare) {
+            (0, Some(spare)) => none(random, split, spare),
+            (1..4, _) => with_result(random, split, &self.declared),
+            _ => single(random, split, &self.declared),
+        }
+    }
 }
 
 fn single(random: &mut Random, split: Split, declared: &[Declared]) -> Made {
