@@ -1,4 +1,4 @@
-//! A cheaply cloned, immutable range of bytes: part of a memory-mapped file, or an owned buffer.
+//! A cheaply cloned, immutable range of bytes: part of a memory-mapped file, of the program itself, or an owned buffer.
 //!
 //! Every tensor of a checkpoint is one of these. Cloning and slicing copy a pointer, and the mapping lives
 //! until its last range is dropped. Nothing is promised about alignment: a tensor starts wherever its file
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 enum Storage {
     Owned(Vec<u8>),
+    Static(&'static [u8]),
     Mapped(memmap2::Mmap),
 }
 
@@ -20,6 +21,7 @@ impl Storage {
     fn as_slice(&self) -> &[u8] {
         match self {
             Storage::Owned(bytes) => bytes,
+            Storage::Static(bytes) => bytes,
             Storage::Mapped(map) => map,
         }
     }
@@ -38,6 +40,11 @@ impl Bytes {
     pub fn from_vec(bytes: Vec<u8>) -> Bytes {
         let range = 0..bytes.len();
         Bytes { storage: Arc::new(Storage::Owned(bytes)), range }
+    }
+
+    /// Bytes that are part of the program.
+    pub fn from_static(bytes: &'static [u8]) -> Bytes {
+        Bytes { storage: Arc::new(Storage::Static(bytes)), range: 0..bytes.len() }
     }
 
     /// Maps a whole file into memory, read-only. Pages are read from disk when they are first touched and are

@@ -20,6 +20,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod adapter;
 pub mod bytes;
 pub mod checkpoint;
 pub mod config;
@@ -33,6 +34,7 @@ pub mod tensor;
 pub mod tokenizer;
 mod write;
 
+pub use adapter::Adapter;
 pub use bytes::Bytes;
 pub use checkpoint::{Checkpoint, Format, TokenizerSource};
 pub use config::{AttentionConfig, BlockKind, Config, MambaConfig, MlpConfig, MoeConfig, TensorSpec};

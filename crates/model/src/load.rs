@@ -2,7 +2,7 @@
 //! configuration.
 
 use crate::error::{Error, Result};
-use crate::linear::{Embeddings, Linear, Stored};
+use crate::linear::{Embeddings, Linear, Stored, with_lengths};
 use tangelo_core::DType;
 use tangelo_formats::{Checkpoint, StoredTensor};
 use tangelo_ops::{Cx, Place, Vector};
@@ -97,7 +97,25 @@ impl<'a> Loader<'a> {
     /// both stay f32 here, so they have no part in the result.
     pub(crate) fn linear(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
         let bias = if bias { Some(self.at(name).floats("bias", &shape[..1])?) } else { None };
-        Linear::new(self.cx, &self.stored(name, shape)?, bias, self.place)
+        let stored = self.stored(name, shape)?;
+        let stem = self.name(name);
+        match self.checkpoint.adapter().and_then(|adapter| adapter.layer(&stem)) {
+            None => Linear::new(self.cx, &stored, bias, self.place),
+            Some(adapter) => match &adapter.magnitude {
+                Some(lengths) => {
+                    let stored = with_lengths(self.cx, stored, adapter, lengths)?;
+                    Linear::new(self.cx, &stored, bias, self.place)
+                }
+                None => Linear::new(self.cx, &stored, bias, self.place)?
+                    .with_adapter(self.cx, &stem, adapter, self.place),
+            },
+        }
+    }
+
+    /// The recurrent state (h, p, n) that sequences begin with here, if an adapter has one.
+    pub(crate) fn first_state(&self) -> Option<Vector> {
+        let state = self.checkpoint.adapter().and_then(|adapter| adapter.state(&self.prefix))?;
+        Some(state.to_vec().into())
     }
 
     /// The table of embeddings `name`.

@@ -46,6 +46,8 @@ pub(crate) struct Mamba2 {
     in_proj: Linear,  // d → i + (i + 2·g·n) + h
     mixer: Mixer,     // i + (i + 2·g·n) + h → i
     out_proj: Linear, // i → d
+    /// (h, p, n): what sequences begin with, where an adapter has learned it; else zeros.
+    first: Option<Vector>,
 }
 
 impl Mamba2 {
@@ -64,7 +66,13 @@ impl Mamba2 {
             in_proj: at.linear("in_proj", [config.in_proj_size(), d], config.proj_bias)?,
             mixer: Mixer::new(conv, ssd, norm, eps),
             out_proj: at.linear("out_proj", [d, i], config.proj_bias)?,
+            first: at.first_state(),
         })
+    }
+
+    /// The recurrent state that sequences begin with, if it is not zero.
+    pub(crate) fn first(&self) -> Option<&Vector> {
+        self.first.as_ref()
     }
 
     /// (l, d) → (l, d), advancing the state of every sequence of the batch by its rows.

@@ -142,7 +142,15 @@ impl Model {
 
     /// The state before the first token.
     pub fn new_state(&self) -> State {
-        State::new(&self.config, self.kv_type)
+        let mut state = State::new(&self.config, self.kv_type);
+        for (layer, of_layer) in self.layers.iter().zip(&mut state.layers) {
+            if let (Mixer::Mamba(mamba), LayerState::Mamba(state)) = (&layer.mixer, of_layer)
+                && let Some(first) = mamba.first()
+            {
+                state.ssm = first.clone();
+            }
+        }
+        state
     }
 
     /// Where its parts are.

@@ -75,6 +75,15 @@ pub enum Error {
         /// Why.
         cause: std::io::Error,
     },
+    /// An adapter that cannot be put into weights.
+    #[error(
+        "the adapter {} holds first states, which no weight can stand for: use it with --adapter instead of merging it",
+        path.display()
+    )]
+    StatesNotMerged {
+        /// The adapter.
+        path: PathBuf,
+    },
     /// A checkpoint that does not belong to the run.
     #[error("{} has no fitting `{name}`, so the run cannot go on from this checkpoint", path.display())]
     NoTensor {

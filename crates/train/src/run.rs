@@ -10,7 +10,6 @@
 //!
 //! A checkpoint appears under its name when it is whole, so the newest one is always good.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tangelo_chat::Renderer;
+use tangelo_formats::config::BlockKind;
 use tangelo_formats::template::ChatTemplate;
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::{Checkpoint, Config};
@@ -32,16 +32,13 @@ use crate::error::{Error, Result};
 use crate::examples::{Orchard, Source, Writer};
 use crate::files::Files;
 use crate::init::init;
+use crate::model_files::{self, Companions, companions};
 use crate::network::Network;
 use crate::optimiser::Optimiser;
 use crate::params::{Gradients, Params};
 use crate::recipe::{Data, Recipe};
 
 const LOG_HEAD: &str = "step,examples,tokens,loss,lr,gradient,seconds,eval_loss";
-/// Files of a model's folder that are handed on.
-const COMPANIONS: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"];
-
 /// How far a run is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -81,7 +78,7 @@ pub struct Run {
     recipe: Recipe,
     folder: PathBuf,
     /// Contents of the files that belong to the model but are not its weights.
-    companions: BTreeMap<&'static str, Vec<u8>>,
+    companions: Companions,
     writer: Writer,
     learned: Source,
     examined: Option<Source>,
@@ -126,7 +123,7 @@ impl Run {
     fn assemble(
         recipe: Recipe,
         folder: &Path,
-        companions: BTreeMap<&'static str, Vec<u8>>,
+        companions: Companions,
         config: Config,
         mut params: Params,
     ) -> Result<Run> {
@@ -207,6 +204,11 @@ impl Run {
     /// The network and its parameters.
     pub fn model(&self) -> (&Network, &Params) {
         (&self.network, &self.params)
+    }
+
+    /// Number of layers with a recurrent state.
+    pub fn num_mixers(&self) -> usize {
+        self.network.config().num_blocks(BlockKind::Mamba)
     }
 
     /// Takes a step, and a checkpoint and an evaluation when they are due.
@@ -361,17 +363,7 @@ impl Run {
     /// # Errors
     /// If it cannot be written.
     pub fn write_model(&self, folder: &Path) -> Result<()> {
-        for (name, contents) in &self.companions {
-            write(&folder.join(name), contents)?;
-        }
-        let mut config: serde_json::Value =
-            serde_json::from_str(&self.network.config().to_json()).unwrap_or_default();
-        config["torch_dtype"] = "float32".into();
-        write(&folder.join("config.json"), format!("{config:#}\n").as_bytes())?;
-        let tensors = self.params.iter().map(|(_, param)| {
-            (param.name.clone(), param.shape.clone(), param.in_checkpoint_order(&param.data))
-        });
-        write_tensors(&folder.join("model.safetensors"), &tensors.collect())
+        model_files::write_model(folder, &self.companions, self.network.config(), &self.params)
     }
 
     fn save_moments(&self, path: &Path) -> Result<()> {
@@ -414,27 +406,6 @@ fn sources(data: &Data) -> Result<(Source, Option<Source>)> {
         (true, false) => None,
     };
     Ok((if data.files.is_empty() { exercises(Split::Train) } else { rows(&data.files)? }, examined))
-}
-
-/// The files that belong to a model in a folder.
-fn companions(from: &Path, config: &Config) -> Result<BTreeMap<&'static str, Vec<u8>>> {
-    let mut found = BTreeMap::new();
-    for name in COMPANIONS {
-        let path = from.join(name);
-        if path.is_file() {
-            found.insert(name, read(&path)?);
-        }
-    }
-    for needed in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
-        if !found.contains_key(needed) {
-            return Err(Error::NoFile { path: from.join(needed) });
-        }
-    }
-    found.entry("generation_config.json").or_insert_with(|| {
-        let eos = [2, 11].into_iter().filter(|id| *id < config.vocab_size).collect::<Vec<usize>>();
-        format!("{:#}\n", serde_json::json!({"do_sample": false, "eos_token_id": eos})).into_bytes()
-    });
-    Ok(found)
 }
 
 /// Checkpoints of a run, oldest first.

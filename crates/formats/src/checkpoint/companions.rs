@@ -1,6 +1,6 @@
 //! What lies beside the weights: tokenizer, chat template, licence, stop tokens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -25,8 +25,18 @@ impl Checkpoint {
         {
             return TokenizerSource::Gguf(metadata);
         }
-        let path = self.folder.join("tokenizer.json");
-        if path.is_file() { TokenizerSource::Json(path) } else { TokenizerSource::Missing }
+        let path = self.beside("tokenizer.json").filter(|path| path.is_file());
+        path.map_or(TokenizerSource::Missing, TokenizerSource::Json)
+    }
+
+    /// The path of a file beside the weights.
+    fn beside(&self, name: &str) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(name))
+    }
+
+    /// The text of a file beside the weights, if it is there.
+    fn text_beside(&self, name: &str) -> Result<Option<String>> {
+        self.beside(name).map_or(Ok(None), |path| json::read_text(&path, CONFIG_BYTES_MAX))
     }
 
     /// The chat template: the one inside a GGUF file, else `chat_template.jinja` in the folder, else the template
@@ -40,10 +50,10 @@ impl Checkpoint {
         {
             return Ok(Some(text.to_string()));
         }
-        if let Some(text) = json::read_text(&self.folder.join("chat_template.jinja"), CONFIG_BYTES_MAX)? {
+        if let Some(text) = self.text_beside("chat_template.jinja")? {
             return Ok(Some(text));
         }
-        let path = self.folder.join("tokenizer_config.json");
+        let Some(path) = self.beside("tokenizer_config.json") else { return Ok(None) };
         let Some(config) = json::read_file("tokenizer_config.json", &path)? else { return Ok(None) };
         match config.get("chat_template") {
             None | Some(Value::Null) => Ok(None),
@@ -70,7 +80,7 @@ impl Checkpoint {
             }
         }
         // These two are prose for people: a file that cannot be read is a file that says nothing.
-        let read = |name: &str| json::read_text(&self.folder.join(name), CONFIG_BYTES_MAX).ok().flatten();
+        let read = |name: &str| self.text_beside(name).ok().flatten();
         read("README.md").as_deref().and_then(front_matter_license).or_else(|| {
             let text = read("LICENSE")?;
             text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_string)

@@ -20,7 +20,7 @@ const PAGES_PER_TENSOR_MAX: usize = 8;
 
 impl Checkpoint {
     /// SHA-256 over the configuration and, in order of name, the name, element type, shape and (sampled) bytes
-    /// of every tensor. Costs milliseconds; equal for equal files wherever they lie.
+    /// of every tensor, and all of an adapter. Costs milliseconds; equal for equal files wherever they lie.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {
@@ -40,6 +40,10 @@ impl Checkpoint {
             for piece in pieces(&entry.bytes, pages) {
                 field(piece);
             }
+        }
+        if let Some(adapter) = &self.adapter {
+            field(b"adapter 1");
+            adapter.fields(&mut field);
         }
         hash.finalize().into()
     }

@@ -12,11 +12,14 @@ mod fingerprint;
 mod open;
 mod safetensors_names;
 
+pub(crate) use safetensors_names::canonical;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use tangelo_core::DType;
 
+use crate::adapter::Adapter;
 use crate::bytes::Bytes;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -77,15 +80,16 @@ pub struct Checkpoint {
     config: Config,
     generation: GenerationConfig,
     format: Format,
-    /// Files with weights, in order.
+    /// Files with weights, in order; none of a model that is in memory.
     files: Vec<PathBuf>,
-    /// Folder with the companions (tokenizer, template, licence).
-    folder: PathBuf,
+    /// Folder with the companions (tokenizer, template, licence), if there is one.
+    folder: Option<PathBuf>,
     gguf: Option<Gguf>,
     entries: Vec<Entry>,
     index: HashMap<String, usize>,
     /// Ids that end an answer, from everywhere they can be written.
     stop_token_ids: Vec<u32>,
+    adapter: Option<Adapter>,
 }
 
 impl Checkpoint {
@@ -99,6 +103,29 @@ impl Checkpoint {
     /// about, [`Error::MissingTensor`] and [`Error::TensorShape`] when the weights do not fit the configuration.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         open::open(path)
+    }
+
+    /// A model in a GGUF file that is in memory, with nothing beside it; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_gguf(bytes: &Bytes, name: &str) -> Result<Checkpoint> {
+        open::from_gguf(bytes, Path::new(name), None)
+    }
+
+    /// The same model with an adapter beside its weights.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a part of the adapter has no place in the model.
+    pub fn with_adapter(mut self, adapter: Adapter) -> Result<Checkpoint> {
+        adapter.check(&self.config)?;
+        self.adapter = Some(adapter);
+        Ok(self)
+    }
+
+    /// What stands beside the weights.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
     }
 
     /// The checked configuration.
@@ -123,7 +150,7 @@ impl Checkpoint {
         self.format
     }
 
-    /// The files that hold weights.
+    /// The files that hold weights; none of a model that is part of the program.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
@@ -169,7 +196,7 @@ impl Checkpoint {
     fn weights_path(&self) -> &Path {
         match self.files.as_slice() {
             [file] => file,
-            _ => &self.folder,
+            _ => self.folder.as_deref().unwrap_or(Path::new("the model in memory")),
         }
     }
 

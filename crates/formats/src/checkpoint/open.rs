@@ -135,7 +135,7 @@ fn open_safetensors(folder: &Path, files: Vec<PathBuf>) -> Result<Checkpoint> {
         generation,
         format: Format::Safetensors,
         files,
-        folder,
+        folder: Some(folder),
         gguf: None,
         table,
         stop_token_ids,
@@ -143,17 +143,22 @@ fn open_safetensors(folder: &Path, files: Vec<PathBuf>) -> Result<Checkpoint> {
 }
 
 fn open_gguf(path: &Path, folder: &Path) -> Result<Checkpoint> {
-    let bytes = Bytes::map_file(path)?;
+    from_gguf(&Bytes::map_file(path)?, path, Some(folder))
+}
+
+/// A GGUF file in memory or, if it lies in a folder, on disk; `path` is its name in messages.
+pub(super) fn from_gguf(bytes: &Bytes, path: &Path, folder: Option<&Path>) -> Result<Checkpoint> {
     let at = |e: Error| e.in_file(path);
-    let gguf = gguf::parse(&bytes).map_err(at)?;
+    let gguf = gguf::parse(bytes).map_err(at)?;
     let config = gguf::arch::config_from_gguf(&gguf).map_err(at)?;
     let mut table = Table::default();
-    add_gguf(&mut table, &gguf, &config, &bytes).map_err(at)?;
+    add_gguf(&mut table, &gguf, &config, bytes).map_err(at)?;
     let generation = companions::gguf_generation(&gguf.metadata).map_err(at)?;
     let mut stop_token_ids = companions::gguf_stop_ids(&gguf.metadata).map_err(at)?;
     stop_token_ids.extend(&config.eos_token_ids);
     let format = Format::Gguf { version: gguf.version };
-    let (files, gguf) = (vec![path.to_path_buf()], Some(gguf));
+    let files = folder.map(|_| path.to_path_buf()).into_iter().collect();
+    let gguf = Some(gguf);
     finish(Parts { config, generation, format, files, folder, gguf, table, stop_token_ids })
 }
 
@@ -162,7 +167,7 @@ struct Parts<'a> {
     generation: GenerationConfig,
     format: Format,
     files: Vec<PathBuf>,
-    folder: &'a Path,
+    folder: Option<&'a Path>,
     gguf: Option<Gguf>,
     table: Table,
     stop_token_ids: Vec<u32>,
@@ -176,11 +181,12 @@ fn finish(mut parts: Parts) -> Result<Checkpoint> {
         generation: parts.generation,
         format: parts.format,
         files: parts.files,
-        folder: parts.folder.to_path_buf(),
+        folder: parts.folder.map(Path::to_path_buf),
         gguf: parts.gguf,
         entries: parts.table.entries,
         index: parts.table.index,
         stop_token_ids: parts.stop_token_ids,
+        adapter: None,
     };
     checkpoint.check_tensors()?;
     Ok(checkpoint)

@@ -5,7 +5,7 @@
 //! (`conversion_mapping.py`, entry `nemotron_h`). Saving undoes both, but files written without that step exist.
 
 /// The checkpoint name of a tensor.
-pub(super) fn canonical(name: &str) -> String {
+pub(crate) fn canonical(name: &str) -> String {
     let name = match name.strip_prefix("model.") {
         Some(rest) => format!("backbone.{rest}"),
         None => name.to_string(),

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tangelo_formats::Checkpoint;
-use tangelo_train::{Recipe, Run};
+use tangelo_formats::{Adapter, Checkpoint};
+use tangelo_model::{LogitRows, Model, Segment};
+use tangelo_ops::Cx;
+use tangelo_train::{Batch, Recipe, Run};
 
-use crate::fixtures::{cx, path};
+use crate::fixtures::{batch, cx, path};
 
 /// An empty folder for one test.
 fn scratch(test: &str) -> PathBuf {
@@ -71,7 +73,7 @@ fn a_run_that_is_killed_goes_on_as_if_it_had_not_been() {
     let kept = fs::read_dir(&straight).expect("the run").count();
     assert_eq!(kept, 2 + 2, "the recipe, the log and two checkpoints");
     let checkpoint = Checkpoint::open(&straight.join("step-000007")).expect("a model");
-    tangelo_model::Model::load(&cx, &checkpoint).expect("one that every command opens");
+    Model::load(&cx, &checkpoint).expect("one that every command opens");
 }
 
 #[test]
@@ -178,4 +180,80 @@ fn an_adapter_is_learned_beside_its_model_and_taken_up_again() {
         assert!(of(&killed) == of(&straight), "{file}");
     }
     assert!(!straight.join("step-000007/model.safetensors").exists(), "the model itself has not changed");
+}
+
+/// The weights of the fixture in f32, with its tokenizer and template.
+fn base(folder: &Path) -> PathBuf {
+    let base = folder.join("base");
+    fs::create_dir_all(&base).expect("a folder");
+    for (from, name) in [
+        ("tiny/f32", "model.safetensors"),
+        ("tiny/f32", "config.json"),
+        ("tiny", "tokenizer.json"),
+        ("tiny", "tokenizer_config.json"),
+        ("tiny", "chat_template.jinja"),
+    ] {
+        fs::copy(path(from).join(name), base.join(name)).expect(name);
+    }
+    base
+}
+
+/// All logits of a few sequences in the engine.
+fn logits_of(cx: &Cx, checkpoint: &Checkpoint, batch: &Batch) -> Vec<f32> {
+    let model = Model::load(cx, checkpoint).expect("a model");
+    let mut logits = Vec::new();
+    for rows in &batch.sequences {
+        let mut state = model.new_state();
+        let tokens = &batch.tokens[rows.clone()];
+        let segment = Segment { tokens, state: &mut state, logits: LogitRows::All };
+        logits.extend(model.forward(cx, &mut [segment]).expect("known tokens").data());
+    }
+    logits
+}
+
+#[test]
+fn the_engine_reads_adapters_and_merging_them_changes_nothing() {
+    let (cx, folder) = (cx(), scratch("train-adapter-engine"));
+    let base = base(&folder);
+    for (name, dora, state) in [("lora", false, false), ("dora", true, false), ("state", false, true)] {
+        let mut recipe = recipe(&["optimiser.lr=2e-2"]);
+        recipe.model = tangelo_train::recipe::Model { from: Some(base.clone()), ..Default::default() };
+        recipe.adapter =
+            Some(tangelo_train::adapter::Settings { rank: 4, dora, state, ..Default::default() });
+        let mut run = Run::begin(recipe, &folder.join(name)).expect("a new run");
+        while !run.is_done() {
+            run.step(&cx).expect("a step");
+        }
+        let (network, params) = run.model();
+        let batch = batch(&[40, 9], network.config().vocab_size, 1.0);
+        let taught = network.logits(&cx, params, &batch);
+        let saved = folder.join(name).join("step-000007");
+        let plain = Checkpoint::open(&base).expect("a checkpoint");
+        let without = logits_of(&cx, &plain, &batch);
+        let adapted = plain.with_adapter(Adapter::open(&saved).expect("an adapter")).expect("it fits");
+        let beside = logits_of(&cx, &adapted, &batch);
+        let largest = beside.iter().fold(1.0f32, |max, x| max.max(x.abs()));
+        let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(distance(&without, &beside) > 0.01 * largest, "{name}: it has learned something");
+        match dora {
+            false => assert!(beside == taught.data(), "{name}: the engine's logits are the trainer's"),
+            true => assert!(distance(&beside, taught.data()) < 1e-5 * largest, "{name}"),
+        }
+        let merged = folder.join(name).join("merged");
+        fs::create_dir(&merged).expect("a folder");
+        match tangelo_train::merge(&cx, &base, &saved, &merged) {
+            Ok(count) => {
+                let learned =
+                    params.iter().filter(|(_, param)| param.name.ends_with(".lora_A.weight")).count();
+                assert!(!state && count == learned && count > 8, "{name}: {count} of {learned}");
+                let merged = Checkpoint::open(&merged).expect("a model");
+                assert!(distance(&logits_of(&cx, &merged, &batch), &beside) < 1e-5 * largest, "{name}");
+            }
+            Err(error) => assert!(state && error.to_string().contains("first states"), "{error}"),
+        }
+        let other = Checkpoint::open(&path("odd")).expect("another model");
+        let error =
+            other.with_adapter(Adapter::open(&saved).expect("an adapter")).expect_err("of another model");
+        assert!(error.to_string().contains("another model"), "{error}");
+    }
 }
