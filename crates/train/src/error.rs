@@ -75,6 +75,14 @@ pub enum Error {
         /// Why.
         cause: std::io::Error,
     },
+    /// A parquet file that cannot be read.
+    #[error("{}: expected a parquet file with a column `messages` or `text`, found: {cause}", path.display())]
+    Parquet {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: parquet::errors::ParquetError,
+    },
     /// An adapter that cannot be put into weights.
     #[error(
         "the adapter {} holds first states, which no weight can stand for: use it with --adapter instead of merging it",

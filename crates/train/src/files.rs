@@ -1,9 +1,11 @@
-//! Data in files: JSONL with a conversation or a text per row.
+//! Data in files: JSONL or parquet with a conversation or a text per row.
 //!
 //! ```text
 //! {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}], "tools": […]}
 //! {"text": "…"}
 //! ```
+//!
+//! A parquet file has columns of these names; other columns, and what is null, are not looked at.
 //!
 //! Of a conversation every answer is learned, each as it is asked for: where the template takes lines of thought out of past
 //! answers, a conversation is several sequences. Of a text everything is learned. Rows come in another order in every epoch,
@@ -13,7 +15,10 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use serde::Deserialize;
+use serde_json::Value;
 use tangelo_chat::{Conversation, Role};
 use tangelo_core::random::Random;
 use tangelo_formats::tokenizer::EncodeOptions;
@@ -55,7 +60,12 @@ struct Written {
 impl Row {
     fn parse(file: &Path, line: usize, text: &str) -> Result<Row> {
         let wrong = |problem: String| Error::Row { path: file.to_path_buf(), line, problem };
-        let written: Written = serde_json::from_str(text).map_err(|cause| wrong(cause.to_string()))?;
+        let written = serde_json::from_str(text).map_err(|cause| wrong(cause.to_string()))?;
+        Row::new(file, line, written)
+    }
+
+    fn new(file: &Path, line: usize, written: Written) -> Result<Row> {
+        let wrong = |problem: String| Error::Row { path: file.to_path_buf(), line, problem };
         let content = match written {
             Written { text: Some(text), .. } if !text.is_empty() => Content::Text(text),
             Written { conversation: Some(conversation), .. } if has_answer(&conversation) => {
@@ -86,9 +96,9 @@ impl Files {
     pub fn open(paths: &[PathBuf], seed: u64) -> Result<Files> {
         let mut rows = Vec::new();
         for path in paths {
-            let text = fs::read_to_string(path).map_err(|cause| Error::Io { path: path.clone(), cause })?;
-            for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                rows.push(Row::parse(path, at + 1, line)?);
+            match path.extension().is_some_and(|extension| extension == "parquet") {
+                true => read_parquet(path, &mut rows)?,
+                false => read_lines(path, &mut rows)?,
             }
         }
         match rows.is_empty() {
@@ -133,6 +143,40 @@ impl Files {
     }
 }
 
+fn read_lines(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
+    let text = fs::read_to_string(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        rows.push(Row::parse(path, at + 1, line)?);
+    }
+    Ok(())
+}
+
+fn read_parquet(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
+    let file = fs::File::open(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
+    let failed = |cause: ParquetError| Error::Parquet { path: path.to_path_buf(), cause };
+    let reader = SerializedFileReader::new(file).map_err(failed)?;
+    for (at, row) in reader.get_row_iter(None).map_err(failed)?.enumerate() {
+        let mut value = row.map_err(failed)?.to_json_value();
+        drop_nulls(&mut value);
+        let wrong = |problem: String| Error::Row { path: path.to_path_buf(), line: at + 1, problem };
+        let written = serde_json::from_value(value).map_err(|cause| wrong(cause.to_string()))?;
+        rows.push(Row::new(path, at + 1, written)?);
+    }
+    Ok(())
+}
+
+/// Takes out what is null: in a parquet file every object has all fields that any of them has.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
 fn text_example(writer: &Writer, text: &str) -> Result<Example> {
     let mut tokens = writer.tokenizer.encode(text, EncodeOptions::default())?;
     tokens.extend(writer.tokenizer.eos());
@@ -163,6 +207,19 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.contains(expected) && error.contains("line 3 of a.jsonl"), "{error}");
         }
+    }
+
+    #[test]
+    fn parquet_has_the_rows_of_jsonl() {
+        let fixture =
+            |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/data").join(name);
+        let contents = |name: &str| -> Vec<String> {
+            let files = Files::open(&[fixture(name)], 0).expect("rows");
+            files.rows.iter().map(|row| format!("{:?}", row.content)).collect()
+        };
+        assert_eq!(contents("talk.parquet"), contents("talk.jsonl"));
+        let error = Files::open(&[fixture("gone.parquet")], 0).expect_err("no file").to_string();
+        assert!(error.contains("gone.parquet"), "{error}");
     }
 
     #[test]

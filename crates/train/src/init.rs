@@ -19,6 +19,32 @@ pub fn init(config: &Config, seed: u64) -> Params {
     params
 }
 
+/// Rows of embeddings shorter than this are taken for unused.
+const SHORT: f64 = 1e-4;
+
+/// Gives embeddings of almost no length, which published models have for tokens that never occurred, the length of the others
+/// and a random direction: the first norm divides by their length, so that one of them in a batch would make the gradient
+/// explode (reference/model.md 6.5). Returns how many there were.
+pub fn repair_embeddings(params: &mut Params, seed: u64) -> usize {
+    let Some(id) = params.find("backbone.embeddings.weight") else { return 0 };
+    let [_, d] = params.get(id).matrix();
+    let length = |row: &[f32]| row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+    let lengths: Vec<f64> = params.get(id).data.chunks_exact(d).map(length).collect();
+    let (used, sum) =
+        lengths.iter().filter(|l| **l >= SHORT).fold((0usize, 0.0), |(n, sum), l| (n + 1, sum + l));
+    if used == 0 || used == lengths.len() {
+        return 0;
+    }
+    let deviation = sum / used as f64 / (d as f64).sqrt();
+    let random = Random::new(seed).named("embeddings");
+    for (row, _) in lengths.iter().enumerate().filter(|(_, l)| **l < SHORT) {
+        let mut random = random.named(&row.to_string());
+        let row = &mut params.get_mut(id).data[row * d..][..d];
+        row.iter_mut().for_each(|x| *x = (random.normal() * deviation) as f32);
+    }
+    lengths.len() - used
+}
+
 fn values(config: &Config, spec: &TensorSpec, random: &mut Random) -> Vec<f32> {
     let len = spec.shape.iter().product();
     let (stem, last) = spec.name.rsplit_once('.').unwrap_or(("", &spec.name));
@@ -41,5 +67,28 @@ fn values(config: &Config, spec: &TensorSpec, random: &mut Random) -> Vec<f32> {
             each(&mut normal((1.0 / inputs / config.blocks.len() as f64).sqrt()))
         }
         _ => each(&mut normal((1.0 / inputs).sqrt())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn embeddings_without_length_get_that_of_the_others() {
+        let mut params = Params::default();
+        let mut rows = vec![0.5f32; 4 * 16];
+        rows[16..32].fill(0.0);
+        rows[48..].fill(1e-6);
+        let id = params.add("backbone.embeddings.weight", &[4, 16], rows.clone());
+        assert_eq!(repair_embeddings(&mut params, 7), 2);
+        let data = params.get(id).data.clone();
+        assert_eq!((&data[..16], &data[32..48]), (&rows[..16], &rows[32..48]));
+        for row in [&data[16..32], &data[48..]] {
+            let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert!((1.0..3.5).contains(&length), "{length}");
+        }
+        assert_eq!(repair_embeddings(&mut params, 7), 0, "there is nothing left to repair");
+        assert_eq!(params.get(id).data, data);
     }
 }

@@ -20,6 +20,7 @@ mod network;
 mod nodes;
 pub mod optimiser;
 mod params;
+mod plot;
 pub mod recipe;
 mod run;
 pub mod schedule;
@@ -28,7 +29,7 @@ pub mod tokenizer;
 
 pub use batch::Batch;
 pub use error::{Error, Result};
-pub use init::init;
+pub use init::{init, repair_embeddings};
 pub use model_files::merge;
 pub use network::Network;
 pub use optimiser::Optimiser;

@@ -3,6 +3,7 @@
 //! ```text
 //! RUN/recipe.toml          what the run depends on, with all changes and defaults
 //! RUN/log.csv              a line per step
+//! RUN/loss.svg             that as a picture, drawn with every checkpoint
 //! RUN/step-000200/         a checkpoint: a model in the layout of the hub, or an adapter in that of PEFT, and
 //!     trainer.safetensors      the moments of the optimiser
 //!     trainer.json             how far it is
@@ -31,11 +32,12 @@ use crate::disk::{Tensors, create, io, read, write, write_tensors};
 use crate::error::{Error, Result};
 use crate::examples::{Orchard, Source, Writer};
 use crate::files::Files;
-use crate::init::init;
+use crate::init::{init, repair_embeddings};
 use crate::model_files::{self, Companions, companions};
 use crate::network::Network;
 use crate::optimiser::Optimiser;
 use crate::params::{Gradients, Params};
+use crate::plot;
 use crate::recipe::{Data, Recipe};
 
 const LOG_HEAD: &str = "step,examples,tokens,loss,lr,gradient,seconds,eval_loss";
@@ -87,6 +89,8 @@ pub struct Run {
     optimiser: Optimiser,
     gradients: Gradients,
     progress: Progress,
+    /// Embeddings that had no length when the run began.
+    repaired: usize,
 }
 
 impl Run {
@@ -98,10 +102,15 @@ impl Run {
         if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(Error::FolderInUse { folder: folder.to_path_buf() });
         }
+        let mut repaired = 0;
         let (params, config, from) = match (&recipe.model.from, &recipe.model.config) {
             (Some(from), _) => {
                 let checkpoint = Checkpoint::open(from)?;
-                (Params::load(&checkpoint)?, checkpoint.config().clone(), from.clone())
+                let mut params = Params::load(&checkpoint)?;
+                if recipe.adapter.is_none() {
+                    repaired = repair_embeddings(&mut params, recipe.model.seed);
+                }
+                (params, checkpoint.config().clone(), from.clone())
             }
             (None, Some(path)) => {
                 let config = Config::from_json(&String::from_utf8_lossy(&read(path)?))?;
@@ -112,7 +121,8 @@ impl Run {
         };
         let companions = companions(&from, &config)?;
         let text = toml::to_string(&recipe).map_err(|cause| Error::Recipe { problem: cause.to_string() })?;
-        let run = Run::assemble(recipe, folder, companions, config, params)?;
+        let mut run = Run::assemble(recipe, folder, companions, config, params)?;
+        run.repaired = repaired;
         // Nothing is left behind by a run that cannot begin.
         create(folder)?;
         write(&folder.join("recipe.toml"), text.as_bytes())?;
@@ -151,6 +161,7 @@ impl Run {
             params,
             network,
             progress: Progress::default(),
+            repaired: 0,
             recipe,
         })
     }
@@ -204,6 +215,11 @@ impl Run {
     /// The network and its parameters.
     pub fn model(&self) -> (&Network, &Params) {
         (&self.network, &self.params)
+    }
+
+    /// Embeddings that had no length when the run began, and got one ([`crate::repair_embeddings`]).
+    pub fn num_repaired(&self) -> usize {
+        self.repaired
     }
 
     /// Number of layers with a recurrent state.
@@ -353,9 +369,17 @@ impl Run {
             fs::remove_dir_all(&path).map_err(|cause| io(&path, cause))?;
         }
         fs::rename(&part, &path).map_err(|cause| io(&path, cause))?;
+        self.draw()?;
         let mut old = checkpoints(&self.folder)?;
         old.truncate(old.len().saturating_sub(self.recipe.run.keep));
         old.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(|cause| io(path, cause)))
+    }
+
+    /// Draws the log.
+    fn draw(&self) -> Result<()> {
+        let log = self.folder.join("log.csv");
+        let picture = plot::svg(&String::from_utf8_lossy(&read(&log)?));
+        write(&self.folder.join("loss.svg"), picture.as_bytes())
     }
 
     /// Writes the model as a folder in the layout of the hub, in f32.
