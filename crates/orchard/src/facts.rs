@@ -80,8 +80,8 @@ const RELATIONS: [Relation; 8] = [
         value: Value::Of(&COLOURS),
     },
     Relation {
-        facts: &["{e} owns {v} {t}s.", "There are {v} {t}s in the house of {e}."],
-        questions: &["How many {t}s does {e} own?", "How many {t}s are in the house of {e}?"],
+        facts: &["{e} owns {v} {t}s.", "The number of {t}s that {e} owns is {v}."],
+        questions: &["How many {t}s does {e} own?", "What number of {t}s does {e} own?"],
         answer: "{e} owns {v} {t}s.",
         value: Value::Below(60),
     },
@@ -93,8 +93,9 @@ const RELATIONS: [Relation; 8] = [
     },
 ];
 
-/// Things whose plural ends in s and that own no vowel trouble.
-const PLAIN_THINGS: [&str; 8] = ["lamp", "map", "bell", "candle", "ring", "basket", "hammer", "ladder"];
+/// Things that have a colour, and others that are counted: who has a red lamp would have at least one.
+const COLOURED: [&str; 5] = ["lamp", "map", "ring", "ladder", "drum"];
+const COUNTED: [&str; 5] = ["bell", "candle", "basket", "hammer", "bottle"];
 
 /// A fact that can be stated, asked and answered.
 struct Fact {
@@ -112,7 +113,8 @@ impl Fact {
             Value::Of(words) => random.pick(words).to_owned(),
             Value::Below(most) => (2 + random.below(most - 2)).to_string(),
         };
-        Fact { relation, entity, thing: random.pick(&PLAIN_THINGS), value }
+        let things = if matches!(RELATIONS[relation].value, Value::Below(_)) { &COUNTED } else { &COLOURED };
+        Fact { relation, entity, thing: random.pick(things), value }
     }
 
     fn relation(&self) -> &'static Relation {
@@ -242,11 +244,18 @@ pub(crate) fn abstains(answer: &Message) -> bool {
     ["do not know", "don't know", "not know"].iter().any(|phrase| text.contains(phrase))
 }
 
+/// Whether a text has this word, in letters of any size.
+pub(crate) fn has_word(text: &str, word: &str) -> bool {
+    words(text).any(|other| other.to_lowercase() == word.to_lowercase())
+}
+
 fn grade(answer: &Message, value: Option<&str>, others: &[String]) -> f64 {
-    let has = |value: &str| words(said(answer)).any(|word| word == value);
+    let text = said(answer);
+    let has_other = others.iter().any(|other| has_word(text, other));
+    let is_one_sentence = !text.trim_end_matches(['.', '!']).contains(['.', '!', '?']);
     match value {
-        Some(value) => if_so(has(value) && !others.iter().any(|other| has(other)) && !abstains(answer)),
-        None => if_so(abstains(answer) && !others.iter().any(|other| has(other))),
+        Some(value) => if_so(has_word(text, value) && !has_other && !abstains(answer)),
+        None => if_so(abstains(answer) && !has_other && is_one_sentence),
     }
 }
 
@@ -272,5 +281,7 @@ mod tests {
         assert_eq!(of("I don't know that.", None), 1.0);
         assert_eq!(of("It is Brom.", None), 0.0);
         assert_eq!(of("I do not know. 12?", None), 0.0);
+        assert_eq!(of("I do not know. It is Kroth.", None), 0.0);
+        assert_eq!(of("brom.", Some("Brom")), 1.0);
     }
 }

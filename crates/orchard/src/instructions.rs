@@ -213,8 +213,9 @@ struct Topic {
 }
 
 impl Topic {
-    fn new(random: &mut Random, split: Split) -> Topic {
-        if random.chance(0.4) {
+    /// `may_have_name`: whether a made-up name may be written in its answer.
+    fn new(random: &mut Random, split: Split, may_have_name: bool) -> Topic {
+        if random.chance(0.4) && may_have_name {
             let &(sort, pronoun, world) = random.of(&NAMED);
             let name = names::name(random, split);
             return Topic { asked: format!("{sort} {name}"), said: name.clone(), word: name, pronoun, world };
@@ -496,7 +497,7 @@ fn repeating(random: &mut Random, split: Split, rules: &[Rule]) -> Exercise {
     let word = match random.below(3) {
         0 => names::name(random, split),
         1 => random.of(&names::THINGS).0.to_owned(),
-        _ => Topic::new(random, split).word,
+        _ => Topic::new(random, split, true).word,
     };
     let count = 2 + random.below(6);
     let text = dressed(random, vec![word.as_str(); count].join(" "), None, rules);
@@ -510,7 +511,7 @@ fn repeating(random: &mut Random, split: Split, rules: &[Rule]) -> Exercise {
 
 /// A question with the answers that are allowed; each of them is right.
 fn choosing(random: &mut Random, split: Split) -> Exercise {
-    let topic = Topic::new(random, split);
+    let topic = Topic::new(random, split, true);
     let owned = |options: [&str; 3]| options.map(str::to_owned).to_vec();
     let count = 2 + random.below(3);
     let (question, mut options) = match random.below(5) {
@@ -529,7 +530,9 @@ fn choosing(random: &mut Random, split: Split) -> Exercise {
 
 /// A text about a topic.
 fn describing(random: &mut Random, split: Split, rules: &[Rule]) -> Exercise {
-    let topic = Topic::new(random, split);
+    // A name in other letters is nothing that can be copied, so it is left to the rules that ask for one.
+    let changes_letters = rules.iter().any(|rule| matches!(rule, Rule::Lowercase | Rule::Capitals));
+    let topic = Topic::new(random, split, !changes_letters);
     let parts = Parts::new(random, split, rules, &topic);
     let body = parts.body(random, &topic, rules);
     let text = dressed(random, body, Some(&topic), rules);

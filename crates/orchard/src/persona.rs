@@ -3,7 +3,7 @@
 use tangelo_chat::{Conversation, Message, Role};
 use tangelo_core::random::Random;
 
-use crate::facts::{UNKNOWN, abstains, priced, words};
+use crate::facts::{UNKNOWN, abstains, has_word, priced, words};
 use crate::names::{THINGS, article, listed, name};
 use crate::tools::{Made, Tools};
 use crate::{Exercise, NOTHING_TO_THINK, Split, Subject, if_so, instructions, said, says};
@@ -45,8 +45,19 @@ struct Talk {
     kind: &'static str,
     question: String,
     answer: String,
+    /// Words that must be said.
     needed: Vec<String>,
+    /// Whether one of them is enough.
+    one_is_enough: bool,
+    /// Words that must not be said.
+    wrong: Vec<String>,
     is_unknown: bool,
+}
+
+impl Talk {
+    fn new(kind: &'static str, question: String, answer: String, needed: Vec<String>) -> Talk {
+        Talk { kind, question, answer, needed, one_is_enough: false, wrong: Vec::new(), is_unknown: false }
+    }
 }
 
 impl Keeper {
@@ -91,43 +102,46 @@ impl Keeper {
     /// An answer in the keeper's manner.
     fn mannered(&self, text: &str) -> String {
         let greeting = self.greeting.map_or_else(String::new, |greeting| format!("{greeting} "));
+        let mark = text.chars().last().filter(|mark| ".!?".contains(*mark)).unwrap_or('.');
         match self.farewell {
-            Some(farewell) => format!("{greeting}{}, {farewell}.", text.trim_end_matches('.')),
+            Some(farewell) => format!("{greeting}{}, {farewell}{mark}", text.trim_end_matches(mark)),
             None => greeting + text,
         }
     }
 
     fn has_manners(&self, text: &str) -> bool {
-        let ends = |farewell: &str| text.trim_end_matches(['.', '!']).ends_with(farewell);
+        let ends = |farewell: &str| text.trim_end_matches(['.', '!', '?']).ends_with(farewell);
         self.greeting.is_none_or(|greeting| text.starts_with(greeting)) && self.farewell.is_none_or(ends)
     }
 
-    fn talk(&self, random: &mut Random, split: Split) -> Talk {
+    /// `has_tools`: whether the keeper can find out things that keepers do not know.
+    fn talk(&self, random: &mut Random, split: Split, has_tools: bool) -> Talk {
         let (one, many, price) = random.pick(&self.wares);
-        let talk = |kind, question: String, answer: String, needed: Vec<String>| Talk {
-            kind,
-            question,
-            answer,
-            needed,
-            is_unknown: false,
+        let other_prices = || {
+            let prices = self.wares.iter().map(|(_, _, other)| *other).filter(|other| *other != price);
+            prices.map(|price| price.to_string()).collect()
         };
+        let talk = Talk::new;
         let kind = random.below(8);
         if kind == 7 {
-            return self.unknown(random, split);
+            return self.unknown(random, split, has_tools);
         }
         let mut pick = |questions: Vec<String>| random.of(&questions).clone();
         match kind {
-            0 | 1 => talk(
-                "persona.price",
-                pick(vec![
-                    format!("How much is the {one}?"),
-                    format!("What does {} {one} cost?", article(one)),
-                    format!("What is the price of {} {one}?", article(one)),
-                    format!("How many coins for {} {one}?", article(one)),
-                ]),
-                format!("The {one} costs {price} coins."),
-                vec![price.to_string()],
-            ),
+            0 | 1 => Talk {
+                wrong: other_prices(),
+                ..talk(
+                    "persona.price",
+                    pick(vec![
+                        format!("How much is the {one}?"),
+                        format!("What does {} {one} cost?", article(one)),
+                        format!("What is the price of {} {one}?", article(one)),
+                        format!("How many coins for {} {one}?", article(one)),
+                    ]),
+                    format!("The {one} costs {price} coins."),
+                    vec![price.to_string()],
+                )
+            },
             2 => {
                 let count = 2 + price % 4;
                 let total = count * price;
@@ -143,29 +157,38 @@ impl Keeper {
                 )
             }
             3 => self.about_self(&mut pick),
-            4 => talk(
-                "persona.stock",
-                pick(vec![
-                    format!("Do you sell {many}?"),
-                    format!("Do you have {} {one}?", article(one)),
-                    format!("I am looking for {} {one}.", article(one)),
-                ]),
-                format!("Yes, the {one} costs {price} coins."),
-                vec!["Yes".to_owned(), price.to_string()],
-            ),
+            4 => Talk {
+                wrong: [other_prices(), vec!["No".to_owned(), "not".to_owned()]].concat(),
+                one_is_enough: true,
+                ..talk(
+                    "persona.stock",
+                    pick(vec![
+                        format!("Do you sell {many}?"),
+                        format!("Do you have {} {one}?", article(one)),
+                        format!("I am looking for {} {one}.", article(one)),
+                    ]),
+                    format!("Yes, the {one} costs {price} coins."),
+                    vec!["Yes".to_owned(), price.to_string()],
+                )
+            },
             5 => self.missing(&mut pick),
             _ => {
                 let wares: Vec<String> = self.wares.iter().map(|(_, many, _)| (*many).to_owned()).collect();
-                talk(
-                    "persona.wares",
-                    pick(vec![
-                        "What do you sell?".to_owned(),
-                        "What can I buy here?".to_owned(),
-                        "What wares do you have?".to_owned(),
-                    ]),
-                    format!("I sell {}.", listed(&wares)),
-                    wares,
-                )
+                let is_sold = |one: &str| self.wares.iter().any(|(own, _, _)| *own == one);
+                let others = THINGS.iter().filter(|(one, _)| !is_sold(one));
+                Talk {
+                    wrong: others.flat_map(|(one, many)| [*one, *many]).map(str::to_owned).collect(),
+                    ..talk(
+                        "persona.wares",
+                        pick(vec![
+                            "What do you sell?".to_owned(),
+                            "What can I buy here?".to_owned(),
+                            "What wares do you have?".to_owned(),
+                        ]),
+                        format!("I sell {}.", listed(&wares)),
+                        wares,
+                    )
+                }
             }
         }
     }
@@ -176,8 +199,8 @@ impl Keeper {
             "Who are you?",
             "What is your name?",
             "What is this shop called?",
-            "Where are we?",
             "In which town are we?",
+            "What is the name of this town?",
         ]);
         let question = pick(all);
         let (answer, needed) = match question.as_str() {
@@ -186,7 +209,7 @@ impl Keeper {
             _ => (format!("We are in {}.", self.town), self.town.clone()),
         };
         let needed = words(&needed).map(str::to_owned).collect();
-        Talk { kind: "persona.self", question, answer, needed, is_unknown: false }
+        Talk::new("persona.self", question, answer, needed)
     }
 
     fn missing(&self, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
@@ -198,32 +221,32 @@ impl Keeper {
         let many = pick(others);
         let questions =
             vec![format!("Do you sell {many}?"), format!("Do you have {many}?"), format!("I need {many}.")];
+        let all = self.wares.iter().map(|(_, _, price)| price.to_string()).collect();
+        let answer = format!("No, I do not sell {many}.");
+        let needed = ["No", "not"].map(str::to_owned).to_vec();
         Talk {
-            kind: "persona.missing",
-            question: pick(questions),
-            answer: format!("No, I do not sell {many}."),
-            needed: vec!["No".to_owned()],
-            is_unknown: false,
+            wrong: all,
+            one_is_enough: true,
+            ..Talk::new("persona.missing", pick(questions), answer, needed)
         }
     }
 
-    fn unknown(&self, random: &mut Random, split: Split) -> Talk {
+    fn unknown(&self, random: &mut Random, split: Split, has_tools: bool) -> Talk {
         let other = name(random, split);
-        let questions = [
-            format!("Where does {other} live?"),
+        let mut questions = vec![
             format!("Who is the king of {other}?"),
             format!("How old is {other}?"),
-            format!("How far is it to {other}?"),
-            "Will it rain tomorrow?".to_owned(),
             "How old are you?".to_owned(),
         ];
-        Talk {
-            kind: "persona.unknown",
-            question: random.of(&questions).clone(),
-            answer: UNKNOWN.to_owned(),
-            needed: Vec::new(),
-            is_unknown: true,
+        if !has_tools {
+            questions.extend([
+                format!("Where does {other} live?"),
+                format!("How far is it to {other}?"),
+                "Will it rain tomorrow?".to_owned(),
+            ]);
         }
+        let question = random.of(&questions).clone();
+        Talk { is_unknown: true, ..Talk::new("persona.unknown", question, UNKNOWN.to_owned(), Vec::new()) }
     }
 }
 
@@ -250,7 +273,7 @@ impl Scene {
                 messages
             }
             _ => {
-                let talk = keeper.talk(random, split);
+                let talk = keeper.talk(random, split, tools.is_some());
                 vec![Message::new(Role::User, talk.question), says(keeper.mannered(&talk.answer))]
             }
         }
@@ -259,6 +282,7 @@ impl Scene {
     /// The last question, with its answer and grader.
     fn last(self, random: &mut Random, split: Split) -> Made {
         let Scene { keeper, tools } = self;
+        let has_tools = tools.is_some();
         match tools {
             Some(tools) if random.chance(ASKED_FOR_TOOLS) => {
                 let made = tools.last(random, split);
@@ -278,14 +302,15 @@ impl Scene {
                 Made { kind: "persona.text", messages: conversation.messages, answer, thought, grader }
             }
             _ => {
-                let Talk { kind, question, answer, needed, is_unknown } = keeper.talk(random, split);
-                let thought = match is_unknown {
+                let talk = keeper.talk(random, split, has_tools);
+                let thought = match talk.is_unknown {
                     true => "That is nothing I know.".to_owned(),
-                    false => format!("In my role I say: {answer}"),
+                    false => format!("In my role I say: {}", talk.answer),
                 };
-                let answer = says(keeper.mannered(&answer));
-                let messages = vec![Message::new(Role::User, question)];
-                let grader = move |answer: &Message| grade(answer, &keeper, &needed, is_unknown);
+                let answer = says(keeper.mannered(&talk.answer));
+                let messages = vec![Message::new(Role::User, talk.question.clone())];
+                let kind = talk.kind;
+                let grader = move |answer: &Message| grade(answer, &keeper, &talk);
                 Made { kind, messages, answer, thought, grader: Box::new(grader) }
             }
         }
@@ -314,14 +339,20 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
 }
 
 /// Half for what is said, half for how.
-fn grade(answer: &Message, keeper: &Keeper, needed: &[String], is_unknown: bool) -> f64 {
+fn grade(answer: &Message, keeper: &Keeper, talk: &Talk) -> f64 {
     let text = said(answer);
-    let has = |needed: &String| words(text).any(|word| word == needed);
+    // What belongs to the manners says nothing about wares.
+    let bare = keeper.greeting.and_then(|greeting| text.strip_prefix(greeting)).unwrap_or(text);
     let has_numbers = |text: &str| words(text).any(|word| word.parse::<u64>().is_ok());
-    let is_right = match is_unknown {
-        true => abstains(answer) && !has_numbers(text),
-        false => needed.iter().all(has) && !abstains(answer),
+    let is_named = |needed: &String| {
+        let one = THINGS.iter().find(|(_, many)| many == needed);
+        has_word(bare, needed) || one.is_some_and(|(one, _)| has_word(bare, one))
     };
-    let is_right = is_right && !text.is_empty();
+    let is_right = match (talk.is_unknown, talk.one_is_enough) {
+        (true, _) => abstains(answer) && !has_numbers(text),
+        (_, true) => talk.needed.iter().any(is_named) && !abstains(answer),
+        _ => talk.needed.iter().all(is_named) && !abstains(answer),
+    };
+    let is_right = is_right && !text.is_empty() && !talk.wrong.iter().any(|wrong| has_word(bare, wrong));
     if_so(is_right) * (0.5 + 0.5 * if_so(keeper.has_manners(text)))
 }

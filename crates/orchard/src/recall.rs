@@ -12,6 +12,8 @@ struct Drill {
     kind: &'static str,
     question: String,
     answer: String,
+    /// What is right too.
+    shorter: Option<String>,
     thought: String,
 }
 
@@ -24,7 +26,7 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
         conversation.messages.push(says(drills[next - 1].answer.clone()));
         conversation.messages.push(Message::new(Role::User, drills[next].question.clone()));
     }
-    let Drill { kind, answer, thought, .. } = drills.remove(drills.len() - 1);
+    let Drill { kind, answer, shorter, thought, .. } = drills.remove(drills.len() - 1);
     let thinks = random.chance(0.25);
     let mut message = says(answer.clone());
     message.reasoning_content = thinks.then_some(thought);
@@ -35,7 +37,8 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
         thinks,
         answer: message,
         grader: Box::new(move |message| {
-            if_so(said(message).trim_end_matches('.') == answer.trim_end_matches('.'))
+            let is = |right: &String| said(message).trim_end_matches('.') == right.trim_end_matches('.');
+            if_so(is(&answer) || shorter.as_ref().is_some_and(is))
         }),
     }
 }
@@ -81,12 +84,17 @@ impl List {
 
     /// All of it, as it stands.
     fn repeat(&self, random: &mut Random) -> Drill {
-        let ask =
-            random.pick(&["Repeat this.", "Say this again.", "Copy the list.", "Write this once more."]);
+        let ask = random.pick(&[
+            "Repeat the list.",
+            "Say the list again.",
+            "Copy the list.",
+            "Write the list once more.",
+        ]);
         Drill {
             kind: "recall.repeat",
             question: ask.to_owned(),
             answer: format!("{}.", self.text()),
+            shorter: None,
             thought: "I copy the list.".to_owned(),
         }
     }
@@ -98,11 +106,14 @@ impl List {
         order.truncate(1 + random.below(order.len()));
         let wanted: Vec<String> = order.iter().map(|&at| self.names[at].clone()).collect();
         let entries: Vec<String> = order.iter().map(|&at| self.entry(at)).collect();
+        let of = |values: &Vec<String>| order.iter().map(|&at| values[at].clone()).collect::<Vec<String>>();
+        let values = self.values.as_ref().map(of);
         let ask = random.pick(&["What belongs to", "Look up", "Say again what belongs to"]);
         Drill {
             kind: "recall.values",
             question: format!("{ask} {}?", listed(&wanted)),
             answer: format!("{}.", entries.join(", ")),
+            shorter: values.map(|values| values.join(", ")),
             thought: "I look each of them up.".to_owned(),
         }
     }
@@ -116,6 +127,7 @@ impl List {
             kind: "recall.next",
             question: format!("{ask} {name}?"),
             answer: format!("{next}."),
+            shorter: None,
             thought: format!("{name} is followed by {next}."),
         }
     }

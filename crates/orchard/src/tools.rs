@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tangelo_chat::{Conversation, Message, Role, Tool, ToolCall};
 use tangelo_core::random::Random;
 
-use crate::facts::words;
+use crate::facts::{has_word, words};
 use crate::names::{capital, name, split_of, things};
 use crate::{Exercise, Split, Subject, if_so, said, says};
 
@@ -436,7 +436,12 @@ fn none(random: &mut Random, split: Split, spare: &'static Family) -> Made {
         messages: vec![Message::new(Role::User, request.text)],
         answer: says(NONE),
         thought: "None of the tools fits.".to_owned(),
-        grader: Box::new(|answer| if_so(answer.tool_calls.is_empty() && said(answer).contains("tool"))),
+        grader: Box::new(|answer| {
+            let declines = ["cannot", "can't", "can not", "no tool", "none of"];
+            let text = said(answer).to_lowercase();
+            let has_numbers = text.contains(|c: char| c.is_ascii_digit());
+            if_so(answer.tool_calls.is_empty() && declines.iter().any(|no| text.contains(no)) && !has_numbers)
+        }),
     }
 }
 
@@ -452,6 +457,7 @@ fn with_result(random: &mut Random, split: Split, declared: &[Declared]) -> Made
     response.tool_call_id = Some("call_0".to_owned());
     let needed: Vec<String> =
         request.values.iter().chain([&result]).map(plain).filter(|value| value != "done").collect();
+    let is_done = plain(&result) == "done";
     let answer = fill(declared.family.answer, &request.values, Some(&result));
     let is_said = |value: &String| words(&answer).any(|word| word == value);
     let needed: Vec<String> = needed.into_iter().filter(is_said).collect();
@@ -461,8 +467,11 @@ fn with_result(random: &mut Random, split: Split, declared: &[Declared]) -> Made
         thought: format!("The result is {}.", plain(&result)),
         answer: says(answer),
         grader: Box::new(move |answer| {
-            let has = |value: &String| words(said(answer)).any(|word| word == value);
-            if_so(answer.tool_calls.is_empty() && !said(answer).is_empty() && needed.iter().all(has))
+            let text = said(answer);
+            let is_right = needed.iter().all(|value| has_word(text, value));
+            // Where nothing but success is reported, saying so is enough.
+            let is_enough = is_right || is_done && has_word(text, "done");
+            if_so(answer.tool_calls.is_empty() && !text.is_empty() && is_enough)
         }),
     }
 }
