@@ -24,6 +24,7 @@ use crate::{json, safetensors};
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 const STATES: &str = "initial_states.safetensors";
+const EMBEDDINGS: &str = "backbone.embeddings";
 
 /// What stands beside one projection W: y = x · (W + scale · B · A)ᵀ, whose rows have the lengths `magnitude` if there are
 /// any.
@@ -53,48 +54,55 @@ pub struct Adapter {
 /// What is read of `adapter_config.json`.
 #[derive(Deserialize)]
 struct Settings {
-    peft_type: String,
     lora_alpha: f32,
     #[serde(default)]
     use_rslora: bool,
     #[serde(default)]
     use_dora: bool,
-    bias: Option<String>,
-    modules_to_save: Option<Vec<String>>,
-    #[serde(default)]
-    alpha_pattern: BTreeMap<String, Value>,
 }
+
+/// Keys that must be absent, null, empty or one of these values, since what they do is not computed here.
+const PLAIN: [(&str, &[&str]); 6] = [
+    ("peft_type", &["LORA"]),
+    ("bias", &["none"]),
+    ("modules_to_save", &[]),
+    ("alpha_pattern", &[]),
+    ("layer_replication", &[]),
+    ("alora_invocation_tokens", &[]),
+];
+/// Ways to begin that change the weights of the model itself.
+const BEGINNINGS: [&str; 4] = ["pissa", "olora", "corda", "loftq"];
 
 impl Settings {
     fn read(path: &Path) -> Result<Settings> {
-        let Some(value) = json::read_file(CONFIG, path)? else {
-            let problem = format!("there is no {CONFIG} in it");
-            let folder = path.parent().unwrap_or(path).to_path_buf();
-            return Err(Error::NotAModel { path: folder, problem });
+        let refuse = |problem: String| Err(Error::Adapter { problem }.in_file(path));
+        let Some(config) = json::read_file(CONFIG, path)? else {
+            return refuse(
+                "the folder has no adapter_config.json, so it is no adapter in the layout of PEFT".into(),
+            );
         };
-        let settings: Settings = serde_json::from_value(value)
-            .map_err(|cause| Error::Json { what: CONFIG, cause }.in_file(path))?;
-        settings.check().map_err(|error| error.in_file(path))?;
-        Ok(settings)
-    }
-
-    /// Refuses what would change the model in ways that are not computed here.
-    fn check(&self) -> Result<()> {
-        if self.peft_type != "LORA" {
-            let problem = format!("is `{}`; LORA is what can be read", shown(&self.peft_type));
-            return Err(Error::config("peft_type", problem));
+        for (key, allowed) in PLAIN {
+            let Some(found) = config.get(key) else { continue };
+            let is_plain = match found {
+                Value::Null => true,
+                Value::String(text) => allowed.contains(&text.as_str()),
+                Value::Array(items) => items.is_empty(),
+                Value::Object(fields) => fields.is_empty(),
+                Value::Bool(_) | Value::Number(_) => false,
+            };
+            if !is_plain {
+                let found = shown(&found.to_string());
+                return refuse(format!("it has `{key}` = {found}; only plain LoRA and DoRA can be read"));
+            }
         }
-        if self.bias.as_deref().is_some_and(|bias| bias != "none") {
-            return Err(Error::config("bias", "must be `none`: adapters that learn biases cannot be read"));
+        let beginning = config.get("init_lora_weights").and_then(Value::as_str).unwrap_or_default();
+        if BEGINNINGS.iter().any(|other| beginning.starts_with(other)) {
+            return refuse(format!(
+                "it begins with `{}`, which changes the model's own weights",
+                shown(beginning)
+            ));
         }
-        if self.modules_to_save.as_ref().is_some_and(|modules| !modules.is_empty()) {
-            let problem = "must be empty: adapters that replace whole modules cannot be read";
-            return Err(Error::config("modules_to_save", problem));
-        }
-        if !self.alpha_pattern.is_empty() {
-            return Err(Error::config("alpha_pattern", "must be empty: one α for all modules can be read"));
-        }
-        Ok(())
+        serde_json::from_value(config).map_err(|cause| Error::Json { what: CONFIG, cause }.in_file(path))
     }
 
     fn scale(&self, rank: usize) -> f32 {
@@ -124,21 +132,21 @@ impl Adapter {
         }
         if let Some(name) = parts.keys().next() {
             let problem = format!("`{}` is not a part of an adapter that can be read", shown(name));
-            return Err(Error::config("tensors", problem).in_file(&weights));
+            return Err(Error::Adapter { problem }.in_file(&weights));
         }
         let states = folder.join(STATES);
         if states.is_file() {
             for (name, tensor) in read(&states)? {
                 let Some(mixer) = name.strip_suffix(".initial_state") else {
                     let problem = format!("`{}` is not an initial state", shown(&name));
-                    return Err(Error::config("tensors", problem).in_file(&states));
+                    return Err(Error::Adapter { problem }.in_file(&states));
                 };
                 adapter.states.insert(mixer.to_owned(), tensor.to_f32()?);
             }
         }
         if adapter.layers.is_empty() && adapter.states.is_empty() {
             let problem = format!("it has neither {WEIGHTS} nor {STATES} with something in it");
-            return Err(Error::NotAModel { path: folder.to_path_buf(), problem });
+            return Err(Error::Adapter { problem }.in_file(folder));
         }
         Ok(adapter)
     }
@@ -163,18 +171,31 @@ impl Adapter {
         !self.states.is_empty()
     }
 
+    /// Bytes that it takes beside a model, or instead of a part of it, by projection.
+    pub fn bytes(&self) -> impl Iterator<Item = (&str, u64)> {
+        let bytes = |layer: &LowRank| match layer.magnitude {
+            Some(_) => layer.a.len() / layer.rank * (layer.b.len() / layer.rank),
+            None => layer.a.len() + layer.b.len(),
+        };
+        self.layers().map(move |(stem, layer)| (stem, (bytes(layer) * size_of::<f32>()) as u64))
+    }
+
     /// Checks that every part has a place in a model.
     pub(crate) fn check(&self, config: &Config) -> Result<()> {
         let shapes: BTreeMap<String, Vec<usize>> =
             config.tensors().into_iter().map(|spec| (spec.name, spec.shape)).collect();
         let foreign = |name: &str, expected: String| {
-            let problem = format!("has a part for `{}`, {expected}: is it for another model?", shown(name));
-            Err(Error::config("the adapter", problem))
+            let problem =
+                format!("it has a part for `{}`, {expected}: is it for another model?", shown(name));
+            Err(Error::Adapter { problem })
         };
         for (stem, layer) in &self.layers {
             let Some([out, inputs]) = shapes.get(&format!("{stem}.weight")).map(Vec::as_slice) else {
-                return foreign(stem, "which the model does not have".into());
+                return foreign(stem, "which is no projection of the model".into());
             };
+            if stem == EMBEDDINGS {
+                return foreign(stem, "which is looked up and not multiplied".into());
+            }
             let found = [layer.b.len() / layer.rank, layer.a.len() / layer.rank];
             if found != [*out, *inputs] {
                 let expected =
@@ -246,7 +267,10 @@ fn layer(settings: &Settings, stem: &str, parts: &mut BTreeMap<String, StoredTen
     };
     let magnitude = magnitude.map(|m| m.to_f32()).transpose()?;
     if settings.use_dora != magnitude.is_some() || magnitude.as_ref().is_some_and(|m| m.len() != out) {
-        return Err(missing("magnitude_vector"));
+        let expected =
+            if settings.use_dora { "one for each row" } else { "none, since `use_dora` is not set" };
+        let problem = format!("the lengths of `{}` are not as expected: {expected}", shown(stem));
+        return Err(Error::Adapter { problem });
     }
     debug_assert_eq!(a.num_elements(), rank.saturating_mul(inputs));
     Ok(LowRank { rank, a: a.to_f32()?, b: b.to_f32()?, magnitude, scale: settings.scale(rank) })

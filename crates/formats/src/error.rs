@@ -41,6 +41,12 @@ pub enum Error {
         /// What is wrong with it.
         cause: Box<Error>,
     },
+    /// A folder that is no adapter, or one that does more than can be computed here, or is for another model.
+    #[error("the adapter cannot be used: {problem}")]
+    Adapter {
+        /// Why.
+        problem: String,
+    },
     /// The path is neither a model file nor a model folder.
     #[error("{path} is not a model: {problem}")]
     NotAModel {

@@ -99,7 +99,8 @@ pub(crate) fn with_lengths(cx: &Cx, stored: Stored, adapter: &LowRank, lengths: 
     add_product(cx, b, a, &mut sum);
     for (row, wanted) in sum.chunks_exact_mut(inputs).zip(lengths) {
         let length = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt() as f32;
-        row.iter_mut().for_each(|x| *x *= wanted / length);
+        let factor = if length > 0.0 { wanted / length } else { 0.0 };
+        row.iter_mut().for_each(|x| *x *= factor);
     }
     let bytes = bytes_of(&mut sum.into_iter());
     Ok(Stored { name: stored.name, dtype: DType::F32, shape: stored.shape, bytes, scale: 1.0 })

@@ -4,8 +4,8 @@
 //! of embeddings is looked up, not multiplied, and stays on the host before any layer has to.
 
 use crate::state::State;
-use tangelo_formats::Checkpoint;
 use tangelo_formats::config::{BlockKind, Config};
+use tangelo_formats::{Adapter, Checkpoint};
 use tangelo_ops::Place;
 use tangelo_ops::attention::{KvType, PAGE};
 
@@ -97,6 +97,13 @@ impl Demand {
             match layer.and_then(|layer| demand.layers.get_mut(layer.parse::<usize>().ok()?)) {
                 Some(layer) => layer.weights += bytes,
                 None if entry.name.starts_with("backbone.embeddings") => demand.embeddings += bytes,
+                None => demand.head += bytes,
+            }
+        }
+        for (stem, bytes) in checkpoint.adapter().into_iter().flat_map(Adapter::bytes) {
+            let layer = stem.strip_prefix("backbone.layers.").and_then(|rest| rest.split('.').next());
+            match layer.and_then(|layer| demand.layers.get_mut(layer.parse::<usize>().ok()?)) {
+                Some(layer) => layer.weights += bytes,
                 None => demand.head += bytes,
             }
         }
