@@ -186,7 +186,8 @@ impl Adapter {
         let cols = params.get(weight).matrix()[1];
         if let Some(magnitude) = self.magnitude {
             let lengths = lengths(&sum, cols);
-            let factors = params.get(magnitude).data.iter().zip(lengths).map(|(m, length)| m / length);
+            let factor = |(m, length): (&f32, f32)| if length > 0.0 { m / length } else { 0.0 };
+            let factors = params.get(magnitude).data.iter().zip(lengths).map(factor);
             sum.chunks_exact_mut(cols).zip(factors).for_each(|(row, f)| row.iter_mut().for_each(|x| *x *= f));
         }
         sum

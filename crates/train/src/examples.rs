@@ -125,6 +125,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// How many there are before they come again; `None` if that is never.
+    pub fn num_rows(&self) -> Option<u64> {
+        match self {
+            Source::Orchard(_) => None,
+            Source::Files(files) => Some(files.num_rows()),
+        }
+    }
+
     /// The examples of number `index`.
     ///
     /// # Errors

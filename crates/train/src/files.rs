@@ -17,9 +17,11 @@ use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::Field;
+use parquet::schema::types::Type;
 use serde::Deserialize;
 use serde_json::Value;
-use tangelo_chat::{Conversation, Role};
+use tangelo_chat::{Conversation, Message, Role, Tool};
 use tangelo_core::random::Random;
 use tangelo_formats::tokenizer::EncodeOptions;
 
@@ -50,12 +52,16 @@ enum Content {
 }
 
 /// A row as it is written.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Written {
     text: Option<String>,
-    #[serde(flatten)]
-    conversation: Option<Conversation>,
+    messages: Option<Vec<Message>>,
+    /// A list, or the text of one, as data sets of the hub often have it.
+    tools: Option<Value>,
 }
+
+/// The columns of a parquet file that are looked at.
+const COLUMNS: [&str; 3] = ["text", "messages", "tools"];
 
 impl Row {
     fn parse(file: &Path, line: usize, text: &str) -> Result<Row> {
@@ -68,13 +74,13 @@ impl Row {
         let wrong = |problem: String| Error::Row { path: file.to_path_buf(), line, problem };
         let content = match written {
             Written { text: Some(text), .. } if !text.is_empty() => Content::Text(text),
-            Written { conversation: Some(conversation), .. } if has_answer(&conversation) => {
-                Content::Conversation(conversation)
-            }
-            Written { conversation: Some(conversation), .. } if !conversation.messages.is_empty() => {
-                return Err(wrong(
-                    "the conversation has no assistant message, so there is nothing to learn".into(),
-                ));
+            Written { messages: Some(messages), tools, .. } if !messages.is_empty() => {
+                if !messages.iter().any(|message| message.role == Role::Assistant) {
+                    let problem = "the conversation has no assistant message, so there is nothing to learn";
+                    return Err(wrong(problem.into()));
+                }
+                let tools = list_of_tools(tools).map_err(wrong)?;
+                Content::Conversation(Conversation { messages, tools })
             }
             _ => {
                 return Err(wrong("expected an object with `messages` or a `text` that is not empty".into()));
@@ -84,8 +90,16 @@ impl Row {
     }
 }
 
-fn has_answer(conversation: &Conversation) -> bool {
-    conversation.messages.iter().any(|message| message.role == Role::Assistant)
+fn list_of_tools(written: Option<Value>) -> std::result::Result<Vec<Tool>, String> {
+    let list = match written {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::String(text)) if text.trim().is_empty() => return Ok(Vec::new()),
+        Some(Value::String(text)) => {
+            serde_json::from_str(&text).map_err(|cause| format!("`tools`: {cause}"))?
+        }
+        Some(list) => list,
+    };
+    Tool::list(list).map_err(|cause| cause.to_string())
 }
 
 impl Files {
@@ -105,6 +119,11 @@ impl Files {
             true => Err(Error::NoRows { path: paths.first().cloned().unwrap_or_default() }),
             false => Ok(Files { rows, seed, order: RefCell::default() }),
         }
+    }
+
+    /// Number of rows.
+    pub fn num_rows(&self) -> u64 {
+        self.rows.len() as u64
     }
 
     /// Row number `index` of the endless sequence of epochs.
@@ -155,35 +174,49 @@ fn read_parquet(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
     let file = fs::File::open(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
     let failed = |cause: ParquetError| Error::Parquet { path: path.to_path_buf(), cause };
     let reader = SerializedFileReader::new(file).map_err(failed)?;
-    for (at, row) in reader.get_row_iter(None).map_err(failed)?.enumerate() {
-        let mut value = row.map_err(failed)?.to_json_value();
-        drop_nulls(&mut value);
+    let schema = reader.metadata().file_metadata().schema();
+    let fields =
+        schema.get_fields().iter().filter(|field| COLUMNS.contains(&field.name())).cloned().collect();
+    let wanted = Type::group_type_builder(schema.name()).with_fields(fields).build().map_err(failed)?;
+    for (at, row) in reader.get_row_iter(Some(wanted)).map_err(failed)?.enumerate() {
         let wrong = |problem: String| Error::Row { path: path.to_path_buf(), line: at + 1, problem };
+        let fields = row.map_err(failed)?;
+        let value = object(fields.get_column_iter()).map_err(wrong)?;
         let written = serde_json::from_value(value).map_err(|cause| wrong(cause.to_string()))?;
         rows.push(Row::new(path, at + 1, written)?);
     }
     Ok(())
 }
 
-/// Takes out what is null: in a parquet file every object has all fields that any of them has.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(drop_nulls);
+/// An object without what is null: in a parquet file every object has all fields that any of them has.
+fn object<'f>(fields: impl Iterator<Item = (&'f String, &'f Field)>) -> std::result::Result<Value, String> {
+    let fields = fields.filter(|(_, field)| !matches!(field, Field::Null));
+    let fields = fields.map(|(name, field)| Ok((name.clone(), value(name, field)?)));
+    Ok(Value::Object(fields.collect::<std::result::Result<_, String>>()?))
+}
+
+fn value(name: &str, field: &Field) -> std::result::Result<Value, String> {
+    Ok(match field {
+        Field::Null => Value::Null,
+        Field::Bool(x) => (*x).into(),
+        Field::Int(x) => (*x).into(),
+        Field::Long(x) => (*x).into(),
+        Field::Double(x) => (*x).into(),
+        Field::Str(text) => text.clone().into(),
+        Field::Group(row) => object(row.get_column_iter())?,
+        Field::ListInternal(list) => {
+            let items = list.elements().iter().map(|item| value(name, item));
+            Value::Array(items.collect::<std::result::Result<_, String>>()?)
         }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
+        _ => return Err(format!("`{name}` holds something that is neither text, number, list nor struct")),
+    })
 }
 
 fn text_example(writer: &Writer, text: &str) -> Result<Example> {
     let mut tokens = writer.tokenizer.encode(text, EncodeOptions::default())?;
     tokens.extend(writer.tokenizer.eos());
     if tokens.len() < 2 {
-        return Err(Error::Recipe {
-            problem: "the text is one token, and nothing follows it to be learned".into(),
-        });
+        return Err(Error::TooShort);
     }
     let weights = vec![1.0; tokens.len()];
     Ok(Example { tokens, weights, is_text: true })
@@ -197,10 +230,15 @@ mod tests {
     fn rows_are_checked_and_named() {
         let parse = |text: &str| Row::parse(Path::new("a.jsonl"), 3, text).map_err(|error| error.to_string());
         assert!(parse(r#"{"text": "x"}"#).is_ok());
+        let tools =
+            r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "[{\"name\": \"t\"}]"}"#;
+        assert!(parse(tools).is_ok());
         assert!(parse(r#"{"messages": [{"role": "assistant", "content": "x"}]}"#).is_ok());
         for (text, expected) in [
             ("{", "line 3 of a.jsonl"),
             (r#"{"text": ""}"#, "`text` that is not empty"),
+            (r#"{"messages": [{"content": "x"}]}"#, "role"),
+            (r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "{"}"#, "`tools`"),
             (r#"{"txt": "x"}"#, "`messages` or a `text`"),
             (r#"{"messages": [{"role": "user", "content": "x"}]}"#, "no assistant message"),
         ] {

@@ -60,9 +60,9 @@ pub struct Model {
 pub struct Data {
     /// Seed of exercises and of the order of data.
     pub seed: u64,
-    /// JSONL files with conversations or texts; without any, exercises of the orchard are learned.
+    /// JSONL or parquet files with conversations or texts; without any, exercises of the orchard are learned.
     pub files: Vec<PathBuf>,
-    /// JSONL files with what is examined; without any, nothing is, unless exercises are.
+    /// JSONL or parquet files with what is examined; without any, nothing is, unless exercises are.
     pub eval_files: Vec<PathBuf>,
     /// Exercises of the orchard: how often each subject comes up, relative to the others.
     pub orchard: BTreeMap<String, f64>,

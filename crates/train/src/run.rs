@@ -102,6 +102,11 @@ impl Run {
         if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(Error::FolderInUse { folder: folder.to_path_buf() });
         }
+        Run::begin_in(recipe, folder)
+    }
+
+    /// [`Run::begin`] in a folder that may have the beginning of this run.
+    fn begin_in(recipe: Recipe, folder: &Path) -> Result<Run> {
         let mut repaired = 0;
         let (params, config, from) = match (&recipe.model.from, &recipe.model.config) {
             (Some(from), _) => {
@@ -174,9 +179,7 @@ impl Run {
         let text = String::from_utf8_lossy(&read(&folder.join("recipe.toml"))?).into_owned();
         let recipe = Recipe::parse(&text, &[])?;
         let Some(newest) = checkpoints(folder)?.pop() else {
-            fs::remove_file(folder.join("recipe.toml")).map_err(|cause| io(folder, cause))?;
-            fs::remove_file(folder.join("log.csv")).map_err(|cause| io(folder, cause))?;
-            return Run::begin(recipe, folder);
+            return Run::begin_in(recipe, folder);
         };
         // An adapter stands beside the model that the run began with.
         let adapted = recipe.model.from.clone().filter(|_| recipe.adapter.is_some());
@@ -311,16 +314,23 @@ impl Run {
     fn evaluate(&self, cx: &Cx) -> Result<Option<f64>> {
         let Some(examined) = &self.examined else { return Ok(None) };
         let (mut sum, mut count) = (0.0, 0usize);
-        for index in 0..self.recipe.run.eval_examples {
-            let mut batch = Batch::default();
-            let examples = examined.examples(&self.writer, index, 0.0)?;
-            for example in examples.into_iter().flat_map(|example| example.cut(self.recipe.batch.context)) {
-                batch.push(&example.tokens, &example.weights);
-            }
+        let mut add = |batch: Batch| {
             let losses = self.network.losses(cx, &self.params, &batch);
             sum += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
             count += losses.len();
+        };
+        let examples = self.recipe.run.eval_examples.min(examined.num_rows().unwrap_or(u64::MAX));
+        let mut batch = Batch::default();
+        for index in 0..examples {
+            let examples = examined.examples(&self.writer, index, 0.0)?;
+            for example in examples.into_iter().flat_map(|example| example.cut(self.recipe.batch.context)) {
+                batch.push(&example.tokens, &example.weights);
+                if batch.tokens.len() >= self.recipe.batch.micro_tokens {
+                    add(std::mem::take(&mut batch));
+                }
+            }
         }
+        add(batch);
         Ok(Some(sum / count.max(1) as f64))
     }
 

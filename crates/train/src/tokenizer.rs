@@ -15,6 +15,12 @@ use crate::error::{Error, Result};
 /// Splits texts before pairs are formed: words with what stands before them, digits one by one, signs, white space.
 const SPLIT: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// How texts are split for learning: nothing but a space before a word in small letters becomes one with it. So a name has the
+/// same tokens wherever it stands, at the beginning of an answer, behind a space or in quotation marks, and can be copied from
+/// one place to the other; a small model cannot learn the spelling of every piece.
+const SPLIT_TO_LEARN: &str =
+    r" ?\p{Ll}+|\p{L}\p{Ll}*|\p{N}|[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// Learns `vocabulary` tokens, the special ones and the 256 bytes included. Returns the contents of `tokenizer.json` and of
 /// `tokenizer_config.json`.
 ///
@@ -22,11 +28,13 @@ const SPLIT: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|
 /// If the tokenizer cannot be learned.
 pub fn learn(texts: impl Iterator<Item = String> + Send, vocabulary: usize) -> Result<[String; 2]> {
     let failed = |cause: tokenizers::Error| Error::Tokenizer { cause: cause.to_string() };
-    let split = SplitPattern::Regex(SPLIT.to_owned());
-    let split = Split::new(split, SplitDelimiterBehavior::Isolated, false).map_err(failed)?;
-    let bytes = ByteLevel::new(false, true, false);
+    let pre_tokenizer = |split: &str| {
+        let split = SplitPattern::Regex(split.to_owned());
+        let split = Split::new(split, SplitDelimiterBehavior::Isolated, false).map_err(failed)?;
+        Ok::<_, Error>(Sequence::new(vec![split.into(), ByteLevel::new(false, true, false).into()]))
+    };
     let mut tokenizer = Tokenizer::new(BPE::default());
-    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![split.into(), bytes.into()])));
+    tokenizer.with_pre_tokenizer(Some(pre_tokenizer(SPLIT_TO_LEARN)?));
     tokenizer.with_decoder(Some(ByteLevel::new(true, true, true)));
     let special = control_tokens().map(|token| AddedToken::from(token, true).normalized(false));
     let trainer = BpeTrainerBuilder::new()
@@ -38,6 +46,7 @@ pub fn learn(texts: impl Iterator<Item = String> + Send, vocabulary: usize) -> R
         .build();
     let mut trainer: TrainerWrapper = trainer.into();
     tokenizer.train(&mut trainer, texts).map_err(failed)?;
+    tokenizer.with_pre_tokenizer(Some(pre_tokenizer(SPLIT)?));
     let tokenizer = tokenizer.to_string(true).map_err(failed)?;
     let config: Value = json!({
         "backend": "tokenizers",
@@ -81,5 +90,11 @@ mod tests {
         let ids = tokenizer.encode("1234", EncodeOptions::PROMPT).expect("digits");
         assert_eq!(ids.len(), 4, "every digit is a token");
         assert_eq!(tokenizer.encode(" costs", EncodeOptions::PROMPT).expect("a word").len(), 1);
+        let encode = |text: &str| tokenizer.encode(text, EncodeOptions::PROMPT).expect("any text");
+        for before in [" ", "\"", "\n", "("] {
+            let (before, name) = (encode(before), encode("Tala"));
+            let both = [&before[..], &name].concat();
+            assert_eq!(encode(&tokenizer.decode(&both, false)), both, "a name has its own tokens");
+        }
     }
 }

@@ -71,7 +71,7 @@ fn a_run_that_is_killed_goes_on_as_if_it_had_not_been() {
         assert!(of(&killed) == of(&straight), "{file}");
     }
     let kept = fs::read_dir(&straight).expect("the run").count();
-    assert_eq!(kept, 2 + 2, "the recipe, the log and two checkpoints");
+    assert_eq!(kept, 3 + 2, "the recipe, the log, its picture and two checkpoints");
     let checkpoint = Checkpoint::open(&straight.join("step-000007")).expect("a model");
     Model::load(&cx, &checkpoint).expect("one that every command opens");
 }
@@ -256,4 +256,38 @@ fn the_engine_reads_adapters_and_merging_them_changes_nothing() {
             other.with_adapter(Adapter::open(&saved).expect("an adapter")).expect_err("of another model");
         assert!(error.to_string().contains("another model"), "{error}");
     }
+}
+
+#[test]
+fn adapters_that_do_more_or_are_damaged_are_refused() {
+    let (cx, folder) = (cx(), scratch("train-adapter-refused"));
+    let mut recipe = recipe(&["schedule.steps=1"]);
+    recipe.model = tangelo_train::recipe::Model { from: Some(base(&folder)), ..Default::default() };
+    recipe.adapter = Some(tangelo_train::adapter::Settings { rank: 2, ..Default::default() });
+    let mut run = Run::begin(recipe, &folder.join("run")).expect("a new run");
+    run.step(&cx).expect("a step");
+    let saved = folder.join("run/step-000001");
+    let config = saved.join("adapter_config.json");
+    let text = fs::read_to_string(&config).expect("a file of the adapter");
+    assert!(Adapter::open(&saved).is_ok());
+    let refused = |from: &str, to: &str, expected: &str| {
+        assert!(text.contains(from), "{text}");
+        fs::write(&config, text.replacen(from, to, 1)).expect("the file can be written");
+        let error = Adapter::open(&saved).expect_err(expected).to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    };
+    refused("\"LORA\"", "\"IA3\"", "`peft_type` = \"IA3\"");
+    refused("\"bias\": \"none\"", "\"bias\": \"all\"", "`bias`");
+    refused("\"lora_dropout\"", "\"modules_to_save\": [\"lm_head\"], \"lora_dropout\"", "`modules_to_save`");
+    refused("\"lora_dropout\"", "\"init_lora_weights\": \"pissa_niter_4\", \"lora_dropout\"", "pissa");
+    refused("\"use_dora\": false", "\"use_dora\": true", "one for each row");
+    refused("\"lora_alpha\"", "\"alpha\"", "lora_alpha");
+    fs::write(&config, text).expect("the file can be written");
+    let weights = saved.join("adapter_model.safetensors");
+    let bytes = fs::read(&weights).expect("a file of the adapter");
+    fs::write(&weights, &bytes[..bytes.len() / 2]).expect("the file can be written");
+    let error = Adapter::open(&saved).expect_err("half a file").to_string();
+    assert!(error.contains("adapter_model.safetensors"), "{error}");
+    let error = Adapter::open(&folder).expect_err("no adapter").to_string();
+    assert!(error.contains("no adapter_config.json"), "{error}");
 }
