@@ -27,13 +27,15 @@ const ADJECTIVES: [&str; 12] = [
     "Copper", "Golden", "Silver", "Old", "Red", "Blue", "Merry", "Black", "White", "Green", "Broken", "Quiet",
 ];
 
+/// One, many, price.
+type Ware = (&'static str, &'static str, usize);
+
 /// Whom the customer talks to.
 struct Keeper {
     name: String,
     shop: String,
     town: String,
-    /// One, many, price.
-    wares: Vec<(&'static str, &'static str, usize)>,
+    wares: Vec<Ware>,
     /// What every answer begins with, if anything.
     greeting: Option<&'static str>,
     /// How every answer ends, if in any way.
@@ -116,80 +118,66 @@ impl Keeper {
 
     /// `has_tools`: whether the keeper can find out things that keepers do not know.
     fn talk(&self, random: &mut Random, split: Split, has_tools: bool) -> Talk {
-        let (one, many, price) = random.pick(&self.wares);
-        let other_prices = || {
-            let prices = self.wares.iter().map(|(_, _, other)| *other).filter(|other| *other != price);
-            prices.map(|price| price.to_string()).collect()
-        };
-        let talk = Talk::new;
+        let ware = random.pick(&self.wares);
         let kind = random.below(8);
         if kind == 7 {
             return self.unknown(random, split, has_tools);
         }
         let mut pick = |questions: Vec<String>| random.of(&questions).clone();
         match kind {
-            0 | 1 => Talk {
-                wrong: other_prices(),
-                ..talk(
-                    "persona.price",
-                    pick(vec![
-                        format!("How much is the {one}?"),
-                        format!("What does {} {one} cost?", article(one)),
-                        format!("What is the price of {} {one}?", article(one)),
-                        format!("How many coins for {} {one}?", article(one)),
-                    ]),
-                    format!("The {one} costs {price} coins."),
-                    vec![price.to_string()],
-                )
-            },
-            2 => {
-                let count = 2 + price % 4;
-                let total = count * price;
-                talk(
-                    "persona.total",
-                    pick(vec![
-                        format!("How much are {count} {many}?"),
-                        format!("What do {count} {many} cost?"),
-                        format!("I want {count} {many}. How much is that?"),
-                    ]),
-                    format!("{count} {many} cost {total} coins."),
-                    vec![total.to_string()],
-                )
-            }
+            0 | 1 => self.price(ware, &mut pick),
+            2 => total(ware, &mut pick),
             3 => self.about_self(&mut pick),
-            4 => Talk {
-                wrong: [other_prices(), vec!["No".to_owned(), "not".to_owned()]].concat(),
-                one_is_enough: true,
-                ..talk(
-                    "persona.stock",
-                    pick(vec![
-                        format!("Do you sell {many}?"),
-                        format!("Do you have {} {one}?", article(one)),
-                        format!("I am looking for {} {one}.", article(one)),
-                    ]),
-                    format!("Yes, the {one} costs {price} coins."),
-                    vec!["Yes".to_owned(), price.to_string()],
-                )
-            },
+            4 => self.stock(ware, &mut pick),
             5 => self.missing(&mut pick),
-            _ => {
-                let wares: Vec<String> = self.wares.iter().map(|(_, many, _)| (*many).to_owned()).collect();
-                let is_sold = |one: &str| self.wares.iter().any(|(own, _, _)| *own == one);
-                let others = THINGS.iter().filter(|(one, _)| !is_sold(one));
-                Talk {
-                    wrong: others.flat_map(|(one, many)| [*one, *many]).map(str::to_owned).collect(),
-                    ..talk(
-                        "persona.wares",
-                        pick(vec![
-                            "What do you sell?".to_owned(),
-                            "What can I buy here?".to_owned(),
-                            "What wares do you have?".to_owned(),
-                        ]),
-                        format!("I sell {}.", listed(&wares)),
-                        wares,
-                    )
-                }
-            }
+            _ => self.all_wares(&mut pick),
+        }
+    }
+
+    /// Prices of what costs something else.
+    fn other_prices(&self, price: usize) -> Vec<String> {
+        let prices = self.wares.iter().map(|(_, _, other)| *other).filter(|other| *other != price);
+        prices.map(|price| price.to_string()).collect()
+    }
+
+    fn price(&self, (one, _, price): Ware, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
+        let question = pick(vec![
+            format!("How much is the {one}?"),
+            format!("What does {} {one} cost?", article(one)),
+            format!("What is the price of {} {one}?", article(one)),
+            format!("How many coins for {} {one}?", article(one)),
+        ]);
+        let answer = format!("The {one} costs {price} coins.");
+        Talk {
+            wrong: self.other_prices(price),
+            ..Talk::new("persona.price", question, answer, vec![price.to_string()])
+        }
+    }
+
+    fn stock(&self, (one, many, price): Ware, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
+        let question = pick(vec![
+            format!("Do you sell {many}?"),
+            format!("Do you have {} {one}?", article(one)),
+            format!("I am looking for {} {one}.", article(one)),
+        ]);
+        let answer = format!("Yes, the {one} costs {price} coins.");
+        Talk {
+            wrong: [self.other_prices(price), vec!["No".to_owned(), "not".to_owned()]].concat(),
+            one_is_enough: true,
+            ..Talk::new("persona.stock", question, answer, vec!["Yes".to_owned(), price.to_string()])
+        }
+    }
+
+    fn all_wares(&self, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
+        let wares: Vec<String> = self.wares.iter().map(|(_, many, _)| (*many).to_owned()).collect();
+        let is_sold = |one: &str| self.wares.iter().any(|(own, _, _)| *own == one);
+        let others = THINGS.iter().filter(|(one, _)| !is_sold(one));
+        let questions = ["What do you sell?", "What can I buy here?", "What wares do you have?"];
+        let question = pick(questions.map(str::to_owned).to_vec());
+        let answer = format!("I sell {}.", listed(&wares));
+        Talk {
+            wrong: others.flat_map(|(one, many)| [*one, *many]).map(str::to_owned).collect(),
+            ..Talk::new("persona.wares", question, answer, wares)
         }
     }
 
@@ -336,6 +324,19 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     answer.reasoning_content = thinks.then_some(thought);
     let conversation = Conversation { messages, tools: list };
     Exercise { subject: Subject::Persona, kind, conversation, thinks, answer, grader }
+}
+
+/// Several of a ware.
+fn total((_, many, price): Ware, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
+    let count = 2 + price % 4;
+    let total = count * price;
+    let question = pick(vec![
+        format!("How much are {count} {many}?"),
+        format!("What do {count} {many} cost?"),
+        format!("I want {count} {many}. How much is that?"),
+    ]);
+    let answer = format!("{count} {many} cost {total} coins.");
+    Talk::new("persona.total", question, answer, vec![total.to_string()])
 }
 
 /// Half for what is said, half for how.
