@@ -19,6 +19,7 @@ mod persona;
 mod progress;
 mod session;
 mod terminal;
+mod weights;
 
 fn main() -> ExitCode {
     match commands::Cli::parse().run() {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use tangelo_core::limits::{CONFIG_BYTES_MAX, TOKENIZER_BYTES_MAX};
 use tangelo_engine::{available_bytes, check_weights};
 use tangelo_formats::tokenizer::Tokenizer;
-use tangelo_formats::{Checkpoint, Config, TokenizerSource};
+use tangelo_formats::{Adapter, Checkpoint, Config, TokenizerSource};
 use tangelo_model::{Demand, Model};
 use tangelo_ops::{Cx, Place};
 
@@ -20,6 +20,17 @@ use crate::hub;
 /// If there is no such model or its files are damaged.
 pub fn open(model: &str) -> Result<Checkpoint> {
     Ok(Checkpoint::open(&hub::resolve(model)?)?)
+}
+
+/// [`open`] with the adapter in a folder, if one is given.
+///
+/// # Errors
+/// As [`open`], and if the adapter cannot be read or is for another model.
+pub fn open_with(model: &str, adapter: Option<&Path>) -> Result<Checkpoint> {
+    let checkpoint = open(model)?;
+    let Some(folder) = adapter else { return Ok(checkpoint) };
+    let with = Adapter::open(folder).and_then(|adapter| checkpoint.with_adapter(adapter));
+    with.with_context(|| format!("the adapter {} cannot be used", folder.display()))
 }
 
 /// The weights of an opened model, if they fit in memory, to be run by `cx` as `run` says; on a GPU with room for
@@ -37,6 +48,8 @@ pub fn load(
     let placement = run.device.place(cx.gpu(), checkpoint, run.kv, context, chunk)?;
     let demand = Demand::of(checkpoint, run.kv, 0, 0);
     let bytes: u64 = checkpoint.tensors().map(|tensor| tensor.bytes.len() as u64).sum();
+    let bytes =
+        bytes + checkpoint.adapter().map_or(0, |adapter| adapter.bytes().map(|(_, bytes)| bytes).sum());
     check_weights(bytes.saturating_sub(demand.on_device(placement).weights), available_bytes())?;
     Ok(Model::load_placed(cx, checkpoint, placement)?.with_kv_type(run.kv))
 }

@@ -1,6 +1,7 @@
 //! `tangelo exam`: how a model does in the exercises of the orchard.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -92,8 +93,7 @@ pub fn run(args: Args) -> Result<()> {
             examination.play(kind, game, &mut random)?;
         }
     }
-    examination.print(args.json);
-    Ok(())
+    Ok(examination.print(args.json, &mut std::io::stdout().lock())?)
 }
 
 fn subjects(names: &[String]) -> Result<Vec<Subject>> {
@@ -121,13 +121,14 @@ impl Examination<'_> {
         }
         if self.shows && !is_right {
             let asked = exercise.conversation.messages.last().and_then(|message| message.content.as_deref());
-            println!(
+            writeln!(
+                std::io::stdout(),
                 "{}: {}\n  said: {}\n  right: {}",
                 exercise.kind,
                 asked.unwrap_or_default(),
                 short(&said),
                 short(&exercise.answer)
-            );
+            )?;
         }
         Ok(())
     }
@@ -188,17 +189,23 @@ impl Examination<'_> {
         Ok(())
     }
 
-    fn print(&self, as_json: bool) {
+    fn print(&self, as_json: bool, out: &mut dyn Write) -> std::io::Result<()> {
         if as_json {
             let of = |(name, score): (&String, &Score)| {
                 (name.clone(), json!({"count": score.count, "right": score.right, "share": score.share()}))
             };
-            println!("{:#}", serde_json::Value::Object(self.scores.iter().map(of).collect()));
-            return;
+            return writeln!(out, "{:#}", serde_json::Value::Object(self.scores.iter().map(of).collect()));
         }
         for (name, score) in &self.scores {
-            println!("{name:30} {:5} / {:5}  {:5.1} %", score.right, score.count, 100.0 * score.share());
+            writeln!(
+                out,
+                "{name:30} {:5} / {:5}  {:5.1} %",
+                score.right,
+                score.count,
+                100.0 * score.share()
+            )?;
         }
+        Ok(())
     }
 }
 

@@ -5,11 +5,14 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod chat;
+mod convert;
+mod dashboard;
 mod exam;
 mod generate;
 mod learn_tokenizer;
 mod logits;
 mod ls;
+mod merge;
 mod perplexity;
 mod persona;
 mod pull;
@@ -17,9 +20,10 @@ mod rm;
 mod serve;
 mod show;
 mod state;
-mod synth;
+pub mod synth;
 mod tokenize;
 mod train;
+mod tune;
 
 /// Run NVIDIA's Nemotron 3 hybrid Mamba-Transformer language models on hardware you own.
 #[derive(Debug, Parser)]
@@ -45,7 +49,11 @@ enum Command {
     Tokenize(tokenize::Args),
     Perplexity(perplexity::Args),
     Synth(synth::Args),
+    Convert(convert::Args),
     Train(train::Args),
+    Sft(tune::SftArgs),
+    Lora(tune::LoraArgs),
+    Merge(merge::Args),
     Exam(exam::Args),
     LearnTokenizer(learn_tokenizer::Args),
 }
@@ -71,7 +79,11 @@ impl Cli {
             Command::Tokenize(args) => tokenize::run(args),
             Command::Perplexity(args) => perplexity::run(args),
             Command::Synth(args) => synth::run(args),
+            Command::Convert(args) => convert::run(args),
             Command::Train(args) => train::run(args),
+            Command::Sft(args) => tune::run_sft(args),
+            Command::Lora(args) => tune::run_lora(args),
+            Command::Merge(args) => merge::run(args),
             Command::Exam(args) => exam::run(args),
             Command::LearnTokenizer(args) => learn_tokenizer::run(args),
         }

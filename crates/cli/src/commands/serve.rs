@@ -164,7 +164,7 @@ impl Args {
     fn open(&self, keys: Keys) -> Result<App> {
         let cx = self.model.run.cx()?;
         let chunk = self.model.chunk.unwrap_or_else(|| chunk_tokens(&cx));
-        let checkpoint = model::open(&self.model.model)?;
+        let checkpoint = model::open_with(&self.model.model, self.model.adapter.as_deref())?;
         let tokenizer = model::tokenizer(&checkpoint)?;
         let renderer = self.template(checkpoint.chat_template()?)?.map(Renderer::new);
         let model = model::load(&cx, &checkpoint, &self.model.run, self.model.context, chunk)?;

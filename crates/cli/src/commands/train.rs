@@ -1,15 +1,18 @@
-//! `tangelo train`: teaching a model by a recipe.
+//! `tangelo train`: teaching a model by a recipe. What fine-tuning shares with it is here too.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use tangelo_core::limits::CONFIG_BYTES_MAX;
-use tangelo_train::{Recipe, Report, Run};
+use tangelo_train::adapter::coverage;
+use tangelo_train::{Param, Recipe, Run};
 
+use super::dashboard::Dashboard;
 use crate::args::RunArgs;
-use crate::model;
+use crate::{hub, model};
 
 /// Teach a model by a recipe
 ///
@@ -21,6 +24,13 @@ pub struct Args {
     /// The recipe; with --resume the run has its own
     #[arg(required_unless_present = "resume", conflicts_with = "resume")]
     recipe: Option<PathBuf>,
+    #[command(flatten)]
+    run: TeachArgs,
+}
+
+/// Where a run is kept, and how it goes on.
+#[derive(Debug, clap::Args)]
+pub struct TeachArgs {
     /// Folder of the run
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -39,11 +49,44 @@ pub struct Args {
 /// # Errors
 /// If the recipe or its files cannot be read, the loss is not a number, or a checkpoint cannot be written.
 pub fn run(args: Args) -> Result<()> {
+    let recipe = args.recipe.as_deref().map(|path| recipe_in(path, &args.run.set)).transpose()?;
+    teach(&args.run, recipe)
+}
+
+/// The recipe in a file, with changes.
+///
+/// # Errors
+/// If it cannot be read or is none.
+pub fn recipe_in(path: &Path, changes: &[String]) -> Result<Recipe> {
+    let text = model::read_text(path, CONFIG_BYTES_MAX)?;
+    Recipe::parse(&text, changes).with_context(|| path.display().to_string())
+}
+
+impl TeachArgs {
+    /// Whether a run goes on, which has a recipe of its own.
+    pub fn is_resumed(&self) -> bool {
+        self.resume
+    }
+
+    /// Changes of the recipe, after those that stand for other options.
+    pub fn changes(&self, of_options: Vec<String>) -> Vec<String> {
+        of_options.into_iter().chain(self.set.iter().cloned()).collect()
+    }
+}
+
+/// Begins the run of a recipe, or goes on with one if there is none, until all steps are taken or Ctrl-C is pressed.
+///
+/// # Errors
+/// As [`run`].
+pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
     let cx = args.compute.cx()?;
-    let mut run = match &args.recipe {
-        Some(path) => {
-            let text = model::read_text(path, CONFIG_BYTES_MAX)?;
-            let recipe = Recipe::parse(&text, &args.set).with_context(|| path.display().to_string())?;
+    let mut run = match recipe {
+        Some(mut recipe) => {
+            let data = &mut recipe.data;
+            for files in [&mut data.files, &mut data.eval_files] {
+                *files =
+                    files.iter().map(|file| hub::resolve_data(file)).collect::<Result<Vec<_>>>()?.concat();
+            }
             Run::begin(recipe, &args.out)?
         }
         None => Run::resume(&args.out)?,
@@ -51,30 +94,42 @@ pub fn run(args: Args) -> Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("cannot watch for Ctrl-C")?;
-    let steps = run.recipe().schedule.steps;
-    let parameters: usize = run.model().1.iter().map(|(_, param)| param.data.len()).sum();
-    println!("{parameters} parameters, step {} of {steps}", run.progress().step);
+    let parameters = describe(&run, &mut std::io::stdout())?;
+    let (steps, progress) = (run.recipe().schedule.steps, run.progress());
+    let mut dashboard = Dashboard::new(steps, progress.step, progress.tokens, parameters);
     while !run.is_done() {
         if interrupted.load(Ordering::Relaxed) {
             run.save()?;
-            println!("stopped after step {}; go on with --resume", run.progress().step);
+            dashboard.finish();
+            writeln!(std::io::stdout(), "stopped after step {}; go on with --resume", run.progress().step)?;
             return Ok(());
         }
         let report = run.step(&cx)?;
-        println!("{}", line(&report, steps, parameters));
+        dashboard.show(&report)?;
     }
+    dashboard.finish();
     Ok(())
 }
 
-/// One step in one line. Six floating-point operations per parameter and token, as is the custom.
-fn line(report: &Report, steps: u64, parameters: usize) -> String {
-    let Report { step, tokens, loss, lr, gradient, time, eval_loss } = report;
-    let rate = *tokens as f64 / time.as_secs_f64();
-    let left = steps.saturating_sub(*step) as f64 * time.as_secs_f64() / 60.0;
-    let flops = 6.0 * parameters as f64 * rate / 1e9;
-    let eval = eval_loss.map_or_else(String::new, |loss| format!(", answers not learned {loss:.4}"));
-    format!(
-        "step {step}/{steps}: loss {loss:.4}, gradient {gradient:.3}, rate {lr:.2e}, {rate:.0} tokens/s, {flops:.0} GFLOP/s, \
-         {left:.1} min left{eval}"
-    )
+/// Says what learns, and returns how many parameters there are.
+fn describe(run: &Run, out: &mut dyn Write) -> Result<usize> {
+    let (_, params) = run.model();
+    let count = |is_counted: &dyn Fn(&Param) -> bool| -> usize {
+        params.iter().filter(|(_, param)| is_counted(param)).map(|(_, param)| param.data.len()).sum()
+    };
+    let (all, learning) = (count(&|_| true), count(&|param| param.is_trained));
+    if run.recipe().adapter.is_some() {
+        writeln!(out, "{:<12}{:>9}{:>9}{:>12}", "projection", "present", "adapted", "parameters")?;
+        for of in coverage(params) {
+            writeln!(out, "{:<12}{:>9}{:>9}{:>12}", of.name, of.present, of.adapted, of.parameters)?;
+        }
+        let states = params.iter().filter(|(_, param)| param.name.ends_with(".initial_state")).count();
+        writeln!(out, "{:<12}{:>9}{:>9}", "first states", run.num_mixers(), states)?;
+        writeln!(out, "{learning} parameters learn beside {} that do not", all - learning)?;
+    }
+    if run.num_repaired() > 0 {
+        writeln!(out, "{} embeddings without a length got one", run.num_repaired())?;
+    }
+    writeln!(out, "{all} parameters, step {} of {}", run.progress().step, run.recipe().schedule.steps)?;
+    Ok(all)
 }

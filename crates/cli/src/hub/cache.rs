@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use hf_hub::Repo;
 
-use super::id::is_name;
+use super::id::{is_name, repository};
 
 /// A cache folder in the hub's layout.
 #[derive(Clone, Debug)]
@@ -56,9 +55,9 @@ impl Cache {
         &self.root
     }
 
-    /// Folder of a model, e.g. `models--org--name`.
+    /// Folder of a model, e.g. `models--org--name`, or of a data set.
     pub fn folder(&self, repo: &str) -> PathBuf {
-        self.root.join(Repo::model(repo.to_string()).folder_name())
+        self.root.join(repository(repo, "main").folder_name())
     }
 
     /// Where the contents called `etag` are kept.

@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use hf_hub::api::RepoInfo;
-use hf_hub::{Repo, RepoType};
 use tangelo_core::limits::HUB_LISTING_BYTES_MAX;
 use ureq::{Agent, Response};
 
 use super::cache::{home, variable};
-use super::id::{HubId, is_name, is_path};
+use super::id::{HubId, is_name, is_path, repository};
 
 /// Where models come from unless `HF_ENDPOINT` says otherwise.
 const ENDPOINT: &str = "https://huggingface.co";
@@ -162,7 +161,7 @@ impl Client {
     /// # Errors
     /// If there is no usable answer.
     pub fn listing(&self, id: &HubId) -> Result<Listing, RequestError> {
-        let repo = Repo::with_revision(id.repo.clone(), RepoType::Model, id.revision.clone());
+        let repo = repository(&id.repo, &id.revision);
         let url = format!("{}/api/{}", self.endpoint, repo.api_url());
         let (response, _) = self.follow("GET", &url, None)?;
         let wrong = |why: String| RequestError::Answer { url: url.clone(), why };
@@ -199,7 +198,7 @@ impl Client {
     /// # Errors
     /// If there is no usable answer.
     pub fn metadata(&self, id: &HubId, revision: &str, file: &str) -> Result<Remote, RequestError> {
-        let repo = Repo::with_revision(id.repo.clone(), RepoType::Model, revision.to_string());
+        let repo = repository(&id.repo, revision);
         let url = format!("{}/{}/resolve/{}/{file}", self.endpoint, repo.url(), repo.url_revision());
         let (response, seen) = match self.follow("HEAD", &url, None) {
             // Not every mirror answers HEAD; the first byte brings the same headers.

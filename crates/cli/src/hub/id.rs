@@ -5,6 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hf_hub::{Repo, RepoType};
+
 /// Longest part of a name; the hub's own limit is 96.
 const PART_BYTES_MAX: usize = 128;
 /// Longest path of a file inside a repository.
@@ -52,6 +54,32 @@ impl FromStr for HubId {
         }
         Ok(id)
     }
+}
+
+impl HubId {
+    /// A data set, `datasets/org/name[:file][@revision]`.
+    ///
+    /// # Errors
+    /// As for a model; also without the first word.
+    pub fn of_dataset(text: &str) -> Result<HubId, String> {
+        let rest = text.strip_prefix(DATASETS).ok_or_else(|| {
+            format!("`{text}` is not a data set of the hub such as `datasets/org/name[:file][@revision]`")
+        })?;
+        let id: HubId = rest.parse()?;
+        Ok(HubId { repo: format!("{DATASETS}{}", id.repo), ..id })
+    }
+}
+
+/// What the names of data sets begin with, where models have nothing.
+const DATASETS: &str = "datasets/";
+
+/// A repository at a revision, as the hub's library names it.
+pub fn repository(repo: &str, revision: &str) -> Repo {
+    let (name, kind) = match repo.strip_prefix(DATASETS) {
+        Some(name) => (name, RepoType::Dataset),
+        None => (repo, RepoType::Model),
+    };
+    Repo::with_revision(name.to_string(), kind, revision.to_string())
 }
 
 impl fmt::Display for HubId {

@@ -63,6 +63,59 @@ pub fn resolve(model: &str) -> Result<PathBuf> {
     })
 }
 
+/// The files behind a name in a recipe's data: an existing path, or a data set of the hub,
+/// `datasets/org/name[:file][@revision]`, of which what is not in the cache is downloaded: the files for training, or one.
+///
+/// # Errors
+/// As [`resolve`]; also if a data set has no JSONL or parquet files.
+pub fn resolve_data(name: &Path) -> Result<Vec<PathBuf>> {
+    let text = name.to_string_lossy();
+    if name.exists() || !text.starts_with("datasets/") {
+        return Ok(vec![name.to_path_buf()]);
+    }
+    let id = HubId::of_dataset(&text).map_err(|why| anyhow!(why))?;
+    let cache = Cache::from_env()?;
+    if let (Some(file), Some(commit)) = (&id.file, cache.commit(&id.repo, &id.revision)) {
+        let path = cache.snapshot(&id.repo, &commit).join(file);
+        if path.is_file() {
+            return Ok(vec![path]);
+        }
+    }
+    let client = Client::from_env()?;
+    if let Some(file) = &id.file {
+        return Ok(vec![pull_file(&cache, &client, &id, file)?]);
+    }
+    let listing = match client.listing(&id) {
+        Ok(listing) => listing,
+        // Without a network, what was downloaded before is better than nothing.
+        Err(error) if error.is_transient() => match cached_data(&cache, &id) {
+            files if files.is_empty() => bail!("{error}"),
+            files => return Ok(files),
+        },
+        Err(error) => bail!("{error}"),
+    };
+    let files = plan::data(&listing.files);
+    ensure!(
+        !files.is_empty(),
+        "{id} has neither .jsonl nor .parquet files; name another file with `{id}:FILE`"
+    );
+    let get = |file: &&str| -> Result<PathBuf> {
+        let remote = client.metadata_at(&id, &listing.commit, file).map_err(|e| anyhow!("{e}"))?;
+        fetch(&cache, &client, &id, &listing.commit, file, &remote)
+    };
+    let paths = files.iter().map(get).collect::<Result<Vec<_>>>()?;
+    cache.write_ref(&id.repo, &id.revision, &listing.commit)?;
+    Ok(paths)
+}
+
+/// The files of a data set that are in the cache.
+fn cached_data(cache: &Cache, id: &HubId) -> Vec<PathBuf> {
+    let Some(commit) = cache.commit(&id.repo, &id.revision) else { return Vec::new() };
+    let snapshot = cache.snapshot(&id.repo, &commit);
+    let names: Vec<String> = inventory::files(&snapshot).into_iter().map(|file| file.name).collect();
+    plan::data(&names).into_iter().map(|file| snapshot.join(file)).collect()
+}
+
 /// Where a model is in the cache, if all of it is there. Needs no network.
 fn find(cache: &Cache, id: &HubId) -> Option<PathBuf> {
     let commit = cache.commit(&id.repo, &id.revision)?;

@@ -106,9 +106,30 @@ pub fn describe(names: &[String]) -> String {
     text
 }
 
+/// The files of a data set that are learned: those with rows, of its part for training if it says which that is.
+pub fn data(files: &[String]) -> Vec<&str> {
+    let has_rows = |name: &&str| name.ends_with(".jsonl") || name.ends_with(".parquet");
+    let rows: Vec<&str> = files.iter().map(String::as_str).filter(has_rows).collect();
+    let is_of = |name: &str, part: &str| name.split(['/', '-', '_', '.']).any(|word| word == part);
+    let train: Vec<&str> = rows.iter().copied().filter(|name| is_of(name, "train")).collect();
+    let others = ["test", "validation", "valid", "dev", "eval"];
+    let is_kept_back = |name: &&str| others.iter().any(|other| is_of(name, other));
+    if train.is_empty() { rows.into_iter().filter(|name| !is_kept_back(name)).collect() } else { train }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_sets_give_their_part_for_training() {
+        let names = |files: &[&str]| files.iter().map(|f| (*f).to_string()).collect::<Vec<_>>();
+        let files = names(&["README.md", "data/train-0.parquet", "data/test-0.parquet"]);
+        assert_eq!(data(&files), ["data/train-0.parquet"]);
+        assert_eq!(data(&names(&["a.jsonl", "b.jsonl", "c.csv"])), ["a.jsonl", "b.jsonl"]);
+        assert_eq!(data(&names(&["c.csv", "test.jsonl", "x/dev-1.parquet"])), [] as [&str; 0]);
+        assert_eq!(data(&names(&["constraints/test.jsonl", "constraints/a.jsonl"])), ["constraints/a.jsonl"]);
+    }
 
     fn list(names: &[&str]) -> Vec<String> {
         names.iter().map(|n| n.to_string()).collect()

@@ -16,6 +16,10 @@ use crate::model;
 pub struct ModelArgs {
     /// A GGUF file, a folder with config.json, or a hub id `org/name[:file][@revision]`
     pub model: String,
+    /// An adapter to put beside the model's weights: a folder in the layout of PEFT, such as a checkpoint of
+    /// `tangelo lora`
+    #[arg(long, value_name = "FOLDER")]
+    pub adapter: Option<PathBuf>,
     /// Most tokens of prompt and answer together [default: what the model is made for and half of the memory holds]
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub context: Option<usize>,

@@ -60,7 +60,7 @@ impl Session {
         let spinner = spinner(format!("opening {}", args.model));
         let cx = args.run.cx()?;
         let chunk = args.chunk.unwrap_or_else(|| chunk_tokens(&cx));
-        let checkpoint = model::open(&args.model)?;
+        let checkpoint = model::open_with(&args.model, args.adapter.as_deref())?;
         let model = model::load(&cx, &checkpoint, &args.run, args.context, chunk)?;
         let available = model::bytes_for_state(&cx, &model);
         let context = match args.context {

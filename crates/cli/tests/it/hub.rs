@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::fake_hub::{COMMIT, Faults, Hub, sha256};
+use crate::program::{arg, fixture};
 
 const MODEL: &str = "org/model-GGUF";
 const FILE: &str = "model-Q4_K_M.gguf";
@@ -473,4 +474,27 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
         found.push(path);
     }
     found
+}
+
+#[test]
+fn data_sets_are_named_downloaded_once_and_learned() {
+    let world = World::new("dataset");
+    let row = r#"{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]}"#;
+    world.hub.add("datasets/org/talk", "data/train.jsonl", format!("{row}\n").as_bytes(), true);
+    world.hub.add("datasets/org/talk", "data/test.jsonl", b"not rows", true);
+    let tiny = fixture("tiny");
+    let teach = |out: &str, data: &str| {
+        let out = world.home.join(out);
+        let sizes = ["--steps", "1", "--set", "batch.tokens=20"];
+        world.ok(&[&["sft", "--model", arg(&tiny), "--data", data, "--out", arg(&out)], &sizes[..]].concat());
+        fs::read_to_string(out.join("recipe.toml")).expect("the recipe of the run")
+    };
+    let recipe = teach("first", "datasets/org/talk");
+    assert!(recipe.contains("datasets--org--talk/snapshots/") && recipe.contains("train.jsonl"), "{recipe}");
+    assert!(!recipe.contains("test.jsonl"), "{recipe}");
+    assert_eq!(world.hub.take_transfers("train.jsonl").len(), 1);
+    teach("second", "datasets/org/talk:data/train.jsonl");
+    assert_eq!(world.hub.take_transfers("train.jsonl").len(), 0, "it is in the cache");
+    let missing = ["sft", "--model", arg(&tiny), "--data", "datasets/org/none", "--out", "x"];
+    assert!(world.fails(&missing).contains("datasets/org/none"));
 }

@@ -4,6 +4,7 @@
 
 mod bench;
 mod chat;
+mod convert;
 mod device;
 mod fake_hub;
 mod generate;

@@ -59,7 +59,7 @@ fn gguf_files_hold_what_a_converter_puts_in_them() {
     }
 }
 
-fn compare_gguf(ours: &[u8], theirs: &[u8], what: &str) {
+pub fn compare_gguf(ours: &[u8], theirs: &[u8], what: &str) {
     let (a, b) = (gguf::parse(ours).expect("ours"), gguf::parse(theirs).expect("theirs"));
     assert_eq!(a.tensors.len(), b.tensors.len(), "{what}");
     for t in &b.tensors {

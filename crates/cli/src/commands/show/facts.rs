@@ -12,8 +12,8 @@ use tangelo_model::State;
 use tangelo_ops::attention::KvType;
 
 use super::offload::Offload;
-use crate::commands::synth::mixture_of_file_type;
 use crate::model;
+use crate::weights::mixture_of_file_type;
 
 /// Lengths for which the memory of one sequence is shown, besides the longest.
 const CONTEXTS: [usize; 3] = [4 << 10, 32 << 10, 128 << 10];
@@ -166,7 +166,7 @@ impl Files {
     }
 }
 
-/// Bytes of the files that hold weights.
+/// Bytes of the files that hold weights, or of the weights alone if they are part of the program.
 ///
 /// # Errors
 /// If one of them has gone.
@@ -174,6 +174,9 @@ pub fn file_bytes(checkpoint: &Checkpoint) -> Result<u64> {
     let bytes = |path: &PathBuf| -> Result<u64> {
         Ok(std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?.len())
     };
+    if checkpoint.files().is_empty() {
+        return Ok(checkpoint.tensors().map(|tensor| tensor.bytes.len() as u64).sum());
+    }
     checkpoint.files().iter().map(bytes).sum()
 }
 

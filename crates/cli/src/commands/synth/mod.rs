@@ -4,14 +4,10 @@
 //! The weights are a closed formula (`values.rs`, `recipe.rs`) and therefore the same wherever they are made:
 //! `synth --config fixtures/tiny/config.json --format safetensors` writes the weights of that fixture, bit for bit.
 
-mod encode;
 mod fp8;
-mod gguf;
-mod mix;
 mod recipe;
 mod safetensors;
-pub(super) mod values;
-mod vocabulary;
+pub mod values;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -24,10 +20,9 @@ use tangelo_core::DType;
 use tangelo_formats::config::shapes;
 
 use crate::args::{available_threads, usage};
+use crate::weights::{self, Mix, Vocabulary};
 use crate::{model, output};
-use mix::Mix;
 use recipe::Recipe;
-use vocabulary::Vocabulary;
 
 /// Container of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,13 +31,6 @@ enum Format {
     Gguf,
     /// A folder as on the hub.
     Safetensors,
-}
-
-/// What has been written.
-#[derive(Debug)]
-struct Written {
-    tensors: usize,
-    bytes: u64,
 }
 
 /// Write a model of random weights
@@ -92,11 +80,6 @@ enum Storage {
     Safetensors(safetensors::Options),
 }
 
-/// The name of the mixture behind a value of `general.file_type`, as it is written in names of files.
-pub fn mixture_of_file_type(number: u32) -> Option<String> {
-    mix::MIXES.iter().find(|mix| mix.file_type == number).map(|mix| mix.name.to_uppercase())
-}
-
 /// Writes the model and says how large it is.
 ///
 /// # Errors
@@ -113,7 +96,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     output::clean_up_when_interrupted()?;
     let written = match storage {
-        Storage::Gguf(mix) => gguf::write(&recipe, mix, &vocabulary, &args.out, threads)?,
+        Storage::Gguf(mix) => weights::write_gguf(&recipe, mix, &vocabulary, &args.out, threads)?,
         Storage::Safetensors(options) => safetensors::write(&recipe, &options, &vocabulary, &args.out)?,
     };
     writeln!(
@@ -133,11 +116,7 @@ fn storage(args: &Args, threads: usize) -> Result<Storage> {
         Format::Gguf if args.fp8 => Err(usage("--fp8 needs --format safetensors: GGUF has no FP8 type")),
         Format::Gguf => {
             let name = args.quant.as_deref().unwrap_or("q4_k_m");
-            let mix = mix::named(name).ok_or_else(|| {
-                let known: Vec<&str> = mix::MIXES.iter().map(|mix| mix.name).collect();
-                usage(format!("there is no type `{name}` for --quant; the types are {}", known.join(", ")))
-            })?;
-            Ok(Storage::Gguf(mix))
+            Ok(Storage::Gguf(weights::mixture("--quant", name)?))
         }
         Format::Safetensors => {
             let name = args.quant.as_deref().unwrap_or("bf16");

@@ -6,9 +6,11 @@
 //! are wider than those of trained models, to reach all regimes of the recurrence: dt from 2e-5 to 2, decays from
 //! none at all to total within one step.
 
+use anyhow::Result;
 use tangelo_formats::config::{Config, TensorSpec};
 
 use super::values::{Values, fnv1a64};
+use crate::weights::{Elements, Source};
 
 /// How a matrix scales what goes through it, by the last part of its name without `.weight`.
 const GAINS: [(&str, f64); 12] = [
@@ -54,6 +56,20 @@ impl Recipe {
             half_width,
             round_to_bf16: !self.is_f32(&spec.name),
         }
+    }
+}
+
+impl Source for Recipe {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn elements(&self, spec: &TensorSpec) -> Result<Box<dyn Elements>> {
+        Ok(Box::new(self.values(spec)))
     }
 }
 

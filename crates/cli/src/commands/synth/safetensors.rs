@@ -11,12 +11,11 @@ use tangelo_formats::config::TensorSpec;
 use tangelo_formats::safetensors::{TensorPlan, Writer};
 use tangelo_formats::tensor::storage_bytes;
 
-use super::encode::{Job, Transform};
+use super::fp8;
 use super::recipe::Recipe;
-use super::vocabulary::Vocabulary;
-use super::{Written, fp8};
 use crate::output::{self, OutputFile, OutputFolder};
 use crate::progress;
+use crate::weights::{Job, Transform, Vocabulary, Written};
 
 /// Largest file of weights; a larger tensor gets a file of its own.
 const SHARD_BYTES_MAX: u64 = 4 << 30;
@@ -162,7 +161,7 @@ fn write_shard(
         writer.tensor(name, |out| match &tensor.content {
             Content::Scalar(x) => out.write_all(&x.to_le_bytes()),
             Content::Values(spec, transform) => {
-                let job = Job::new(vec![recipe.values(spec)], shape, *dtype, *transform);
+                let job = Job::new(vec![Box::new(recipe.values(spec))], shape, *dtype, *transform);
                 job.write(threads, out, &mut |n| on_bytes(n))
             }
         })?;

@@ -17,6 +17,8 @@ use std::ops::Range;
 
 use tangelo_core::float::{bf16_to_f32, f32_to_bf16};
 
+use crate::weights::Elements;
+
 const FNV_OFFSET: u64 = 0xCBF2_9CE4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01B3;
 /// 2^64 divided by the golden ratio, the increment of splitmix64 (Steele, Lea and Flood 2014).
@@ -53,9 +55,8 @@ pub struct Values {
     pub round_to_bf16: bool,
 }
 
-impl Values {
-    /// Computes the elements `range`, row-major; `out` has as many elements as `range`.
-    pub fn fill(&self, range: Range<u64>, out: &mut [f32]) {
+impl Elements for Values {
+    fn fill(&self, range: Range<u64>, out: &mut [f32]) {
         for (i, out) in range.zip(out) {
             let x = (self.centre + self.half_width * uniform(draw(self.stream, i))) as f32;
             *out = if self.round_to_bf16 { bf16_to_f32(f32_to_bf16(x)) } else { x };

@@ -206,8 +206,10 @@ fn answer(request: &Request, state: &Mutex<State>, store: &str) -> Answer {
     if state.token.as_ref().is_some_and(|t| shown != Some(&format!("Bearer {t}"))) {
         return refused(401);
     }
-    if let Some(rest) = request.path.strip_prefix("/api/models/") {
+    if let Some(rest) = request.path.strip_prefix("/api/") {
         return rest
+            .strip_prefix("models/")
+            .unwrap_or(rest)
             .split_once("/revision/")
             .map_or(refused(404), |(model, rev)| listing(&state, model, rev));
     }

@@ -1,5 +1,5 @@
 //! Making the bytes of a tensor: values computed and encoded in blocks of rows by several threads, written in
-//! order. Memory is bounded by a few blocks per thread, whatever the tensor's size.
+//! order. Beside what the sources hold, memory is bounded by a few blocks per thread, whatever the tensor's size.
 
 use std::io::{self, Write};
 use std::sync::mpsc::sync_channel;
@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use tangelo_core::DType;
 use tangelo_ops::quant::encode_row;
 
-use super::values::Values;
+use super::Elements;
 
 /// Elements of a block, unless a row is longer.
 const BLOCK_ELEMENTS: u64 = 1 << 18;
@@ -37,10 +37,9 @@ impl Transform {
 }
 
 /// A tensor to write: the elements of its sources one after the other, in one element type.
-#[derive(Clone, Debug)]
 pub struct Job {
     /// The sources, all of the same size; several for stacked experts.
-    pub sources: Vec<Values>,
+    pub sources: Vec<Box<dyn Elements>>,
     /// Rows of each source.
     pub rows: u64,
     /// Elements of a row, whole blocks of `dtype`.
@@ -53,7 +52,7 @@ pub struct Job {
 
 impl Job {
     /// A tensor of `shape` (row-major) made of `sources`.
-    pub fn new(sources: Vec<Values>, shape: &[usize], dtype: DType, transform: Transform) -> Job {
+    pub fn new(sources: Vec<Box<dyn Elements>>, shape: &[usize], dtype: DType, transform: Transform) -> Job {
         let elements: u64 = shape.iter().map(|&d| d as u64).product();
         let columns = shape.last().map_or(1, |&d| d as u64);
         let rows = elements / columns.max(1) / (sources.len() as u64).max(1);
@@ -129,9 +128,10 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::synth::values::Values;
 
-    fn values(stream: u64) -> Values {
-        Values { stream, centre: 0.0, half_width: 1.0, round_to_bf16: true }
+    fn values(stream: u64) -> Box<dyn Elements> {
+        Box::new(Values { stream, centre: 0.0, half_width: 1.0, round_to_bf16: true })
     }
 
     fn bytes(job: &Job, threads: usize) -> Vec<u8> {

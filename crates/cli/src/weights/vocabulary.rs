@@ -1,4 +1,4 @@
-//! The tokenizer of a random model: one that is given, or a small one made up on the spot.
+//! The tokenizer that goes into a file: one that is given, or a small one made up on the spot for random weights.
 //!
 //! The made-up one has the 32 control tokens of Nemotron 3 and one token per byte, so that every text can be encoded,
 //! with the numbers that the fixtures use. It has no merges: texts have as many tokens as bytes.
