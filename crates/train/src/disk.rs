@@ -21,11 +21,15 @@ pub(crate) fn write_tensors(path: &Path, tensors: &Named) -> Result<()> {
         dtype: DType::F32,
         shape: shape.clone(),
     });
-    let mut out = Writer::new(BufWriter::new(file), &BTreeMap::new(), plan.collect())?;
-    for (name, _, data) in tensors {
-        out.tensor(name, |out| data.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))?;
-    }
-    let file = out.finish()?.into_inner().map_err(|cause| io(path, cause.into_error()))?;
+    let write = || {
+        let mut out = Writer::new(BufWriter::new(file), &BTreeMap::new(), plan.collect())?;
+        for (name, _, data) in tensors {
+            out.tensor(name, |out| data.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))?;
+        }
+        out.finish()
+    };
+    let file = write().map_err(|error: tangelo_formats::Error| error.in_file(path))?;
+    let file = file.into_inner().map_err(|cause| io(path, cause.into_error()))?;
     file.sync_all().map_err(|cause| io(path, cause))
 }
 

@@ -84,6 +84,11 @@ impl Optimiser {
         Optimiser { settings, steps: 0, first, second }
     }
 
+    /// Goes on with another learning rate and decay of weights.
+    pub fn set_rates(&mut self, lr: f64, weight_decay: f64) {
+        (self.settings.lr, self.settings.weight_decay) = (lr, weight_decay);
+    }
+
     /// Changes the weights. `lr_share` is the part of the learning rate that the schedule gives. Returns the length of the
     /// gradient before it was clipped; if that is not finite, nothing is changed.
     pub fn step(&mut self, cx: &Cx, params: &mut Params, gradients: &mut Gradients, lr_share: f64) -> f64 {

@@ -34,6 +34,34 @@ pub struct Recipe {
     /// What is kept.
     #[serde(default)]
     pub run: Keeping,
+    /// What changes on the way, in the order of steps.
+    #[serde(default)]
+    pub stages: Vec<Stage>,
+}
+
+/// Values that hold from some step on; those that are not named stay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Steps that have been taken when it begins.
+    pub step: u64,
+    /// As in `data`.
+    pub prompt_weight: Option<f32>,
+    /// As in `optimiser`.
+    pub lr: Option<f64>,
+    /// As in `optimiser`.
+    pub weight_decay: Option<f64>,
+}
+
+/// What holds at some step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Now {
+    /// How much tokens weigh that are not the assistant's.
+    pub prompt_weight: f32,
+    /// Learning rate at the top of the schedule.
+    pub lr: f64,
+    /// λ.
+    pub weight_decay: f64,
 }
 
 /// What is taught: a new model of some shape, or one that there is.
@@ -162,8 +190,22 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// What holds when so many steps have been taken.
+    pub fn at(&self, step: u64) -> Now {
+        let Settings { lr, weight_decay, .. } = self.optimiser;
+        let begin = Now { prompt_weight: self.data.prompt_weight, lr, weight_decay };
+        self.stages.iter().filter(|stage| stage.step <= step).fold(begin, |now, stage| Now {
+            prompt_weight: stage.prompt_weight.unwrap_or(now.prompt_weight),
+            lr: stage.lr.unwrap_or(now.lr),
+            weight_decay: stage.weight_decay.unwrap_or(now.weight_decay),
+        })
+    }
+
     fn check(&self) -> Result<()> {
         let problem = |problem: &str| Err(Error::Recipe { problem: problem.to_owned() });
+        if !self.stages.is_sorted_by_key(|stage| stage.step) {
+            return problem("`stages` must be in the order of their steps");
+        }
         let Recipe { model, batch, run, optimiser, .. } = self;
         if model.from.is_some() == model.config.is_some() {
             return problem(
@@ -230,6 +272,19 @@ mod tests {
         assert_eq!((recipe.optimiser.lr, recipe.schedule.steps, recipe.batch.context), (2e-3, 7, 1024));
         assert_eq!(recipe.data.shares().expect("shares").len(), 2);
         assert_eq!(recipe.model.tokenizer, Some(PathBuf::from("other/folder")));
+    }
+
+    #[test]
+    fn stages_change_what_they_name_from_their_step_on() {
+        let stages = "\n[[stages]]\nstep = 5\nlr = 1e-3\n[[stages]]\nstep = 8\nprompt_weight = 0.5";
+        let recipe = Recipe::parse(&format!("{TEXT}\nlr = 3e-3{stages}"), &[]).expect("a recipe");
+        let of = |step| (recipe.at(step).lr, recipe.at(step).prompt_weight);
+        assert_eq!(
+            [0, 4, 5, 7, 8, 99].map(of),
+            [(3e-3, 0.0), (3e-3, 0.0), (1e-3, 0.0), (1e-3, 0.0), (1e-3, 0.5), (1e-3, 0.5)]
+        );
+        let error = Recipe::parse(&format!("{TEXT}{stages}\n[[stages]]\nstep = 1"), &[]).expect_err("order");
+        assert!(error.to_string().contains("order"), "{error}");
     }
 
     #[test]

@@ -236,8 +236,10 @@ impl Run {
     /// If the loss is not a number, nothing is changed; or if a file cannot be written.
     pub fn step(&mut self, cx: &Cx) -> Result<Report> {
         let started = Instant::now();
+        let now = self.recipe.at(self.progress.step);
+        self.optimiser.set_rates(now.lr, now.weight_decay);
         let mut progress = self.progress.clone();
-        let mut micro = self.gather(&mut progress)?;
+        let mut micro = self.gather(&mut progress, now.prompt_weight)?;
         let total: f64 = micro.iter().map(Batch::weight).sum();
         let tokens = micro.iter().map(|batch| batch.tokens.len()).sum();
         self.gradients.clear();
@@ -267,7 +269,7 @@ impl Run {
         let step = self.progress.step;
         let is_due = |every: u64| step.is_multiple_of(every) || self.is_done();
         let eval_loss = if is_due(self.recipe.run.eval_every) { self.evaluate(cx)? } else { None };
-        let lr = self.recipe.optimiser.lr * share;
+        let lr = now.lr * share;
         let report = Report { step, tokens, loss, lr, gradient, time, eval_loss };
         self.log(&report)?;
         if is_due(self.recipe.run.checkpoint_every) {
@@ -277,12 +279,11 @@ impl Run {
     }
 
     /// The batches of the next step.
-    fn gather(&self, progress: &mut Progress) -> Result<Vec<Batch>> {
+    fn gather(&self, progress: &mut Progress, prompt_weight: f32) -> Result<Vec<Batch>> {
         let size = &self.recipe.batch;
         let (mut batches, mut total) = (vec![Batch::default()], 0);
         while total < size.tokens {
-            let weight = self.recipe.data.prompt_weight;
-            let examples = self.learned.examples(&self.writer, progress.next_example, weight)?;
+            let examples = self.learned.examples(&self.writer, progress.next_example, prompt_weight)?;
             let pieces = examples.into_iter().flat_map(|example| example.cut(size.context));
             let mut is_whole = true;
             for piece in pieces.skip(progress.next_piece) {

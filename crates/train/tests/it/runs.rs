@@ -154,6 +154,35 @@ fn a_model_goes_on_learning_from_files() {
 }
 
 #[test]
+fn stages_do_what_a_change_of_the_recipe_in_a_pause_does() {
+    let (cx, folder) = (cx(), scratch("train-stages"));
+    let (staged, paused) = (folder.join("staged"), folder.join("paused"));
+    let mut with_stages = recipe(&[]);
+    let (lr, prompt_weight) = (Some(1e-3), Some(0.5));
+    with_stages.stages.push(tangelo_train::recipe::Stage { step: 4, lr, prompt_weight, weight_decay: None });
+    let mut run = Run::begin(with_stages, &staged).expect("a new run");
+    while !run.is_done() {
+        run.step(&cx).expect("a step");
+    }
+    let mut run = Run::begin(recipe(&[]), &paused).expect("a new run");
+    for _ in 0..4 {
+        run.step(&cx).expect("a step");
+    }
+    drop(run);
+    let of_run = paused.join("recipe.toml");
+    let text = fs::read_to_string(&of_run).expect("the recipe of the run");
+    assert!(text.contains("lr = 0.003") && text.contains("prompt_weight = 0.0"), "{text}");
+    let text = text.replace("lr = 0.003", "lr = 0.001").replace("prompt_weight = 0.0", "prompt_weight = 0.5");
+    fs::write(&of_run, text).expect("the file can be written");
+    let mut run = Run::resume(&paused).expect("a checkpoint");
+    while !run.is_done() {
+        run.step(&cx).expect("a step");
+    }
+    let of = |run: &Path| fs::read(run.join("step-000007/model.safetensors")).expect("a checkpoint");
+    assert!(of(&staged) == of(&paused));
+}
+
+#[test]
 fn an_adapter_is_learned_beside_its_model_and_taken_up_again() {
     let (cx, folder) = (cx(), scratch("train-adapter"));
     let (straight, killed) = (folder.join("straight"), folder.join("killed"));
