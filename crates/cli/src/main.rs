@@ -16,6 +16,7 @@ mod model;
 mod output;
 mod page;
 mod persona;
+mod pocket;
 mod progress;
 mod session;
 mod terminal;

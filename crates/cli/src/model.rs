@@ -12,13 +12,17 @@ use tangelo_model::{Demand, Model};
 use tangelo_ops::{Cx, Place};
 
 use crate::args::RunArgs;
-use crate::hub;
+use crate::{hub, pocket};
 
-/// Opens a model: a GGUF file, a folder in the layout of the hub, or a hub id, which is downloaded if need be.
+/// Opens a model: a GGUF file, a folder in the layout of the hub, a hub id, which is downloaded if need be, or the model
+/// that ships with the program.
 ///
 /// # Errors
 /// If there is no such model or its files are damaged.
 pub fn open(model: &str) -> Result<Checkpoint> {
+    if pocket::is_meant_by(model) {
+        return pocket::open();
+    }
     Ok(Checkpoint::open(&hub::resolve(model)?)?)
 }
 
@@ -83,6 +87,9 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
 /// # Errors
 /// As [`open`] and [`tokenizer`].
 pub fn open_tokenizer(model: &str) -> Result<Tokenizer> {
+    if pocket::is_meant_by(model) {
+        return tokenizer(&pocket::open()?);
+    }
     let path = hub::resolve(model)?;
     let json = if path.is_dir() { path.join("tokenizer.json") } else { path.clone() };
     let is_json = json.extension().is_some_and(|e| e == "json");

@@ -90,7 +90,7 @@ pub struct LoraArgs {
     /// Learn the recurrent states that sequences begin with
     #[arg(long, conflicts_with = "resume")]
     state: bool,
-    /// Adapt these projections only
+    /// Adapt these projections only; PEFT refuses `out_proj` in models of this family
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "resume")]
     targets: Vec<String>,
 }

@@ -9,12 +9,14 @@ use tangelo_core::{SamplingOverrides, TokenId};
 use tangelo_engine::SamplingParams;
 
 use crate::args::{RunArgs, usage};
-use crate::model;
+use crate::{model, pocket};
 
 /// What to run, and within which bounds.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
-    /// A GGUF file, a folder with config.json, or a hub id `org/name[:file][@revision]`
+    /// A GGUF file, a folder with config.json, a hub id `org/name[:file][@revision]`, or the small model that ships with
+    /// this program
+    #[arg(default_value = pocket::NAME)]
     pub model: String,
     /// An adapter to put beside the model's weights: a folder in the layout of PEFT, such as a checkpoint of
     /// `tangelo lora`

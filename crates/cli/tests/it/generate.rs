@@ -218,7 +218,6 @@ fn what_cannot_be_done_is_refused_in_one_sentence() {
     refused(&["generate", arg(&tiny), "--ids", "512"], 1, "its ids are 0 to 511");
     refused(&["generate", arg(&tiny), "--ids", "x"], 2, "`x` is not a token id");
     refused(&["generate", "no-such-model", "-p", "x"], 1, "no-such-model");
-    refused(&["generate"], 2, "<MODEL>");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod hub;
 mod logits;
 mod mcp;
 mod perplexity;
+mod pocket;
 mod program;
 mod shape4b;
 mod show;

@@ -22,14 +22,13 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use tangelo_core::limits::CONTEXT_TOKENS_MAX;
 use tangelo_engine::CHUNK_TOKENS;
-use tangelo_formats::Checkpoint;
 use tangelo_ops::{Cx, Place};
 
 use super::logits::parse_chunk;
 use super::show::facts;
 use crate::args::{RunArgs, chunk_tokens, usage};
 use crate::output::{self, OutputFile};
-use crate::{hub, model, progress};
+use crate::{hub, model, pocket, progress};
 use compare::{Ours, Peer};
 use measure::{Bench, Plan};
 use report::{DeviceFacts, Limits, ModelFacts, Report};
@@ -138,9 +137,11 @@ fn plan(args: &Args) -> Result<Plan> {
 
 fn measure(name: &str, plan: Plan, run: &RunArgs, cx: &Cx, peer: Option<&Peer>) -> Result<Report> {
     // A download is no part of loading.
-    let path = hub::resolve(name)?;
+    if !pocket::is_meant_by(name) {
+        hub::resolve(name)?;
+    }
     let start = Instant::now();
-    let checkpoint = Checkpoint::open(&path)?;
+    let checkpoint = model::open(name)?;
     let model = model::load(cx, &checkpoint, run, Some(plan.longest()), plan.chunk)?;
     let load_s = start.elapsed().as_secs_f64();
     plan.check(&model, model::bytes_for_state(cx, &model))?;

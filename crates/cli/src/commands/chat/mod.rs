@@ -15,15 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use indicatif::HumanBytes;
-use tangelo_chat::{Event, Tool, ToolCall};
+use tangelo_chat::{Event, Persona, Tool, ToolCall};
 
 use self::command::{Command, HELP};
 use self::dialogue::{Dialogue, Outcome};
 use self::input::{Input, Line};
 use self::tools::{McpArgs, Talk, Toolbox, rounds};
-use crate::persona;
 use crate::session::{ChatArgs, ModelArgs, SamplingArgs, Session, read_tools};
 use crate::terminal::Screen;
+use crate::{persona, pocket};
 
 /// Exit status of a program ended by an interrupt: 128 + SIGINT.
 const INTERRUPTED_STATUS: i32 = 130;
@@ -58,7 +58,7 @@ pub struct Args {
 /// conversation is said and does not end it.
 pub fn run(args: Args) -> Result<()> {
     let interrupt = install_interrupt()?;
-    let persona = args.persona.as_deref().map(persona::read).transpose()?;
+    let persona = persona_of(&args)?;
     let toolbox = Toolbox::open(&args.mcp, &interrupt)?;
     let session = Session::open(&args.model)?;
     let mut chat = Chat {
@@ -85,6 +85,21 @@ pub fn run(args: Args) -> Result<()> {
         chat.greet()?;
     }
     chat.talk()
+}
+
+/// Who is to answer: the persona that is asked for. The model that ships with the program plays the keeper of a shop unless
+/// it is told who it is.
+fn persona_of(args: &Args) -> Result<Option<Persona>> {
+    match &args.persona {
+        Some(path) => Ok(Some(persona::read(path)?)),
+        None if pocket::is_meant_by(&args.model.model)
+            && args.chat.system.is_none()
+            && args.load.is_none() =>
+        {
+            Ok(Some(pocket::shopkeeper()?))
+        }
+        None => Ok(None),
+    }
 }
 
 /// Ctrl-C sets the flag; a second one before the flag was looked at ends the program.

@@ -10,10 +10,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use tangelo_formats::Checkpoint;
 use tangelo_formats::config::shapes;
 
-use crate::{hub, model};
+use crate::{hub, model, pocket};
 use facts::Facts;
 use offload::OffloadArgs;
 
@@ -56,12 +55,13 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn facts_of(model: &str, offload: OffloadArgs) -> Result<Facts> {
-    let path = hub::resolve(model)?;
-    if let Some(config) = config_alone(&path)? {
+    if !pocket::is_meant_by(model)
+        && let Some(config) = config_alone(&hub::resolve(model)?)?
+    {
         ensure!(!offload.is_asked(), "{model} has no weights: --device needs to know how they are stored");
         return Ok(Facts::of_config(model, model::read_config(&config)?));
     }
-    let checkpoint = Checkpoint::open(&path)?;
+    let checkpoint = model::open(model)?;
     Ok(Facts { offload: offload.of(&checkpoint)?, ..Facts::of_checkpoint(model, &checkpoint)? })
 }
 
