@@ -331,7 +331,9 @@ impl Run {
                 }
             }
         }
-        add(batch);
+        if !batch.tokens.is_empty() {
+            add(batch);
+        }
         Ok(Some(sum / count.max(1) as f64))
     }
 
