@@ -1,12 +1,10 @@
 //! `tangelo convert`: a model in the layout of the hub as one GGUF file.
 
-use std::io::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use indicatif::HumanBytes;
 use tangelo_core::DType;
 use tangelo_formats::config::{Config, TensorSpec};
 use tangelo_formats::gguf::{Metadata, Value};
@@ -57,15 +55,7 @@ pub fn run(args: Args) -> Result<()> {
     output::clean_up_when_interrupted()?;
     let stored = Stored { checkpoint, name };
     let written = weights::write_gguf(&stored, mix, &vocabulary, &args.out, available_threads())?;
-    writeln!(
-        std::io::stdout(),
-        "{}: {} tensors, {} in {:.1} s",
-        args.out.display(),
-        written.tensors,
-        HumanBytes(written.bytes),
-        start.elapsed().as_secs_f64()
-    )?;
-    Ok(())
+    Ok(written.report(&args.out, start)?)
 }
 
 /// The name of a folder.

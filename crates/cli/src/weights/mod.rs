@@ -5,11 +5,16 @@ mod gguf;
 mod mix;
 mod vocabulary;
 
+use std::io::{self, Write as _};
 use std::ops::Range;
+use std::path::Path;
+use std::time::Instant;
 
 pub use encode::{Job, Transform};
 pub use gguf::{Source, write_gguf};
-pub use mix::{MIXES, Mix, named};
+use indicatif::HumanBytes;
+pub use mix::Mix;
+use mix::{MIXES, named};
 pub use vocabulary::Vocabulary;
 
 use crate::args::usage;
@@ -27,6 +32,18 @@ pub struct Written {
     pub tensors: usize,
     /// Their size.
     pub bytes: u64,
+}
+
+impl Written {
+    /// Says what is at `path` now, and how long it took.
+    ///
+    /// # Errors
+    /// If standard output is closed.
+    pub fn report(&self, path: &Path, start: Instant) -> io::Result<()> {
+        let (path, bytes) = (path.display(), HumanBytes(self.bytes));
+        let seconds = start.elapsed().as_secs_f64();
+        writeln!(io::stdout(), "{path}: {} tensors, {bytes} in {seconds:.1} s", self.tensors)
+    }
 }
 
 /// The mixture that the user names with `option`.

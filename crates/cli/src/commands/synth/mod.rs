@@ -9,13 +9,11 @@ mod recipe;
 mod safetensors;
 pub mod values;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use indicatif::HumanBytes;
 use tangelo_core::DType;
 use tangelo_formats::config::shapes;
 
@@ -99,15 +97,7 @@ pub fn run(args: Args) -> Result<()> {
         Storage::Gguf(mix) => weights::write_gguf(&recipe, mix, &vocabulary, &args.out, threads)?,
         Storage::Safetensors(options) => safetensors::write(&recipe, &options, &vocabulary, &args.out)?,
     };
-    writeln!(
-        std::io::stdout(),
-        "{}: {} tensors, {} in {:.1} s",
-        args.out.display(),
-        written.tensors,
-        HumanBytes(written.bytes),
-        start.elapsed().as_secs_f64()
-    )?;
-    Ok(())
+    Ok(written.report(&args.out, start)?)
 }
 
 /// Checks that format and type go together.
