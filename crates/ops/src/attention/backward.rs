@@ -1,12 +1,15 @@
 //! The gradient of [`super::attention`] for sequences that begin with an empty cache.
 //!
-//! Per query of position t and head, over all positions i ≤ t at once (Dao et al. 2022, arXiv 2205.14135, appendix B):
+//! Per query of position t and head, over all positions i ≤ t (Dao et al. 2022, arXiv 2205.14135, appendix B):
 //!
 //! ```text
 //! s[i] = (Σ_d q[d] · k[i, d]) · scale;   P[i] = exp(s[i] − max s) / Σ exp(s − max s)
 //! dP[i] = Σ_d do[d] · v[i, d];   δ = Σ_i P[i] · dP[i];   ds[i] = P[i] · (dP[i] − δ) · scale
 //! dq[d] = Σ_i ds[i] · k[i, d];   dk[i, d] += ds[i] · q[d];   dv[i, d] += P[i] · do[d]
 //! ```
+//!
+//! Every sum goes through its terms in order: dk and dv through the queries by their position, and of one position by head.
+//! A tile of queries is gone through twice, for P and ds, and then for the sums, which stay in registers.
 
 use super::scale;
 use crate::device::{Cx, Mat, SharedRows, View};
@@ -38,8 +41,11 @@ over_lanes! {
     static IMPLS: Kernel = run(job: &Job<'_>, scratch: &mut Scratch), run::<Plain>
 }
 
-/// What a thread computes in: keys and values with positions innermost, (D, l), and a row of scores and one of their
-/// gradients, (l).
+/// Positions of a tile of queries.
+const TILE: usize = 8;
+
+/// What a thread computes in: keys and values with positions innermost, (D, l), and of the queries of a tile P and ds,
+/// (queries, l).
 #[derive(Default)]
 struct Scratch {
     keys: Vec<f32>,
@@ -93,7 +99,7 @@ pub fn attention_backward(
 /// # Safety
 /// The instruction set of `V` must be available, and no other thread may use what is written.
 #[inline(always)]
-unsafe fn run<V: Lanes>(job: &Job<'_>, scratch: &mut Scratch) {
+unsafe fn run<'a, V: Lanes>(job: &Job<'a>, scratch: &mut Scratch) {
     let (first, l, width) = (job.tokens.start, job.tokens.len(), job.width);
     let of_kv = job.kv_head * width..(job.kv_head + 1) * width;
     // Rows of whole vectors, so that scores behind a query's own are computed rather than cut off.
@@ -108,49 +114,101 @@ unsafe fn run<V: Lanes>(job: &Job<'_>, scratch: &mut Scratch) {
             }
         }
     }
-    p.resize(padded, 0.0);
-    ds.resize(padded, 0.0);
+    let heads = job.heads.len();
+    p.resize(TILE * heads * padded, 0.0);
+    ds.resize(TILE * heads * padded, 0.0);
+    let columns = |head: usize| head * width..(head + 1) * width;
     // SAFETY: the caller vouches; slices bound every access.
     unsafe {
         for t in job.tokens.clone() {
             job.dk.part(t, of_kv.clone()).fill(0.0);
             job.dv.part(t, of_kv.clone()).fill(0.0);
         }
-        for t in job.tokens.clone() {
-            let seen = t - first + 1;
-            for head in job.heads.clone() {
-                let columns = head * width..(head + 1) * width;
-                let (q, dout) = (&job.q.row(t)[columns.clone()], &job.dout.row(t)[columns.clone()]);
-                products::<V>(q, keys, padded, scale(width), &mut p[..seen]);
-                softmax::<V>(&mut p[..seen]);
-                products::<V>(dout, values, padded, 1.0, &mut ds[..seen]);
-                score_gradients::<V>(&p[..seen], scale(width), &mut ds[..seen]);
-                let dq = job.dq.part(t, columns);
-                dq.fill(0.0);
-                for i in 0..seen {
-                    add_scaled::<V>(ds[i], &job.k.row(first + i)[of_kv.clone()], dq);
-                    add_scaled::<V>(ds[i], q, job.dk.part(first + i, of_kv.clone()));
-                    add_scaled::<V>(p[i], dout, job.dv.part(first + i, of_kv.clone()));
+        for start in job.tokens.clone().step_by(TILE) {
+            let tile = start..job.tokens.end.min(start + TILE);
+            let queries = || tile.clone().flat_map(|t| job.heads.clone().map(move |head| (t, head)));
+            let of_queries =
+                |x: View<'a>| queries().map(|(t, head)| &x.row(t)[columns(head)]).collect::<Vec<_>>();
+            let (q, dout) = (of_queries(job.q), of_queries(job.dout));
+            for (at, t) in tile.clone().enumerate() {
+                let (seen, of_tile) = (t - first + 1, at * heads..(at + 1) * heads);
+                let rows = of_tile.start * padded..of_tile.end * padded;
+                let (p, ds) = (&mut p[rows.clone()], &mut ds[rows]);
+                products::<V>(&q[of_tile.clone()], keys, seen, scale(width), p);
+                products::<V>(&dout[of_tile], values, seen, 1.0, ds);
+                for (p, ds) in p.chunks_exact_mut(padded).zip(ds.chunks_exact_mut(padded)) {
+                    softmax::<V>(&mut p[..seen]);
+                    score_gradients::<V>(&p[..seen], scale(width), &mut ds[..seen]);
                 }
+            }
+            for ((t, head), ds) in queries().zip(ds.chunks_exact(padded)) {
+                let keys = (first..=t).map(|i| &job.k.row(i)[of_kv.clone()]);
+                let dq = job.dq.part(t, columns(head));
+                dq.fill(0.0);
+                add_weighted::<V>(ds.iter().copied().zip(keys), dq);
+            }
+            for t in first..tile.end {
+                // The queries that see it.
+                let from = t.saturating_sub(start) * heads;
+                let (p, ds) = (&p[from * padded + t - first..], &ds[from * padded + t - first..]);
+                let (of_q, of_dout) = (q[from..].iter().copied(), dout[from..].iter().copied());
+                add_weighted::<V>(
+                    ds.iter().step_by(padded).copied().zip(of_q),
+                    job.dk.part(t, of_kv.clone()),
+                );
+                add_weighted::<V>(
+                    p.iter().step_by(padded).copied().zip(of_dout),
+                    job.dv.part(t, of_kv.clone()),
+                );
             }
         }
     }
 }
 
-/// out[i] = (Σ_d x[d] · rows[d, i]) · scale.
+/// Of several queries: out[r, i] = (Σ_d x[r, d] · rows[d, i]) · scale for the first `seen` positions, and whatever behind them.
 ///
 /// # Safety
 /// The instruction set of `V` must be available.
 #[inline(always)]
-unsafe fn products<V: Lanes>(x: &[f32], rows: &[f32], stride: usize, scale: f32, out: &mut [f32]) {
+unsafe fn products<V: Lanes>(x: &[&[f32]], rows: &[f32], seen: usize, scale: f32, out: &mut [f32]) {
+    let stride = out.len() / x.len();
+    // SAFETY: the caller vouches.
+    unsafe {
+        for (x, out) in x.chunks(3).zip(out.chunks_mut(3 * stride)) {
+            match *x {
+                [a, b, c] => products_of::<V, 3>([a, b, c], rows, seen, scale, out),
+                [a, b] => products_of::<V, 2>([a, b], rows, seen, scale, out),
+                [a] => products_of::<V, 1>([a], rows, seen, scale, out),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The instruction set of `V` must be available.
+#[inline(always)]
+unsafe fn products_of<V: Lanes, const R: usize>(
+    x: [&[f32]; R],
+    rows: &[f32],
+    seen: usize,
+    scale: f32,
+    out: &mut [f32],
+) {
+    let stride = out.len() / R;
     // SAFETY: the caller vouches; slices bound every access.
     unsafe {
-        for at in (0..out.len()).step_by(LANES) {
-            let mut sum = V::splat(0.0);
-            for (d, x) in x.iter().enumerate() {
-                sum = V::splat(*x).fma(V::load(rows[d * stride + at..][..LANES].as_ptr()), sum);
+        for at in (0..seen).step_by(LANES) {
+            let mut sums = [V::splat(0.0); R];
+            for (d, row) in rows.chunks_exact(stride).enumerate() {
+                let row = V::load(row[at..][..LANES].as_ptr());
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    *sum = V::splat(x[d]).fma(row, *sum);
+                }
             }
-            store_at(sum.mul(V::splat(scale)), out, at);
+            for (r, sum) in sums.into_iter().enumerate() {
+                sum.mul(V::splat(scale)).store(out[r * stride + at..][..LANES].as_mut_ptr());
+            }
         }
     }
 }
@@ -199,16 +257,30 @@ unsafe fn score_gradients<V: Lanes>(p: &[f32], scale: f32, ds: &mut [f32]) {
     }
 }
 
-/// out[d] ← fma(s, x[d], out[d]).
+/// out[d] ← fma(w, x[d], out[d]) for every weight w and row x, in their order.
 ///
 /// # Safety
 /// The instruction set of `V` must be available.
 #[inline(always)]
-unsafe fn add_scaled<V: Lanes>(s: f32, x: &[f32], out: &mut [f32]) {
+unsafe fn add_weighted<'x, V: Lanes>(rows: impl Iterator<Item = (f32, &'x [f32])> + Clone, out: &mut [f32]) {
     // SAFETY: the caller vouches; slices bound every access.
     unsafe {
-        for at in (0..out.len()).step_by(LANES) {
-            store_at(V::splat(s).fma(load_at::<V>(x, at), load_at::<V>(out, at)), out, at);
+        for at in (0..out.len()).step_by(2 * LANES) {
+            if out.len() - at <= LANES {
+                let mut sum = load_at::<V>(out, at);
+                for (w, x) in rows.clone() {
+                    sum = V::splat(w).fma(load_at::<V>(x, at), sum);
+                }
+                store_at(sum, out, at);
+                continue;
+            }
+            let mut sums = [load_at::<V>(out, at), load_at::<V>(out, at + LANES)];
+            for (w, x) in rows.clone() {
+                let w = V::splat(w);
+                sums = [w.fma(load_at::<V>(x, at), sums[0]), w.fma(load_at::<V>(x, at + LANES), sums[1])];
+            }
+            store_at(sums[0], out, at);
+            store_at(sums[1], out, at + LANES);
         }
     }
 }

@@ -146,9 +146,10 @@ impl Parameters<f32> {
 #[test]
 fn gradients_are_central_differences() {
     let small = Sizes { h: 4, p: 3, g: 2, n: 5, k: 4, limit: (0.0, f32::INFINITY) };
+    let wide = Sizes { h: 1, p: 2, g: 1, n: 40, k: 4, limit: (0.0, f32::INFINITY) };
     let even = Sizes { h: 2, p: 4, g: 1, n: 32, k: 3, limit: (0.3, 1.5) };
     on_every_simd(|cx, rng| {
-        for of in [&small, &even] {
+        for of in [&small, &wide, &even] {
             // One of the sequences is longer than the stride between kept states.
             let (l, sequences) = (44, [0..3, 3..4, 4..44]);
             let i = of.h * of.p;

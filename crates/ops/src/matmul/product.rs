@@ -154,6 +154,9 @@ unsafe fn tile(
 /// Columns `j ..` of B, zeros behind its end: (depth, 32).
 fn pack_b(b: &Factor<'_>, from: usize, j: usize, out: &mut [f32]) {
     let width = COLS.min(b.cols - j);
+    if b.col_stride == 1 && width == COLS {
+        return copy_blocks::<COLS>(&b.data[from * b.row_stride + j..], b.row_stride, out);
+    }
     for (k, out) in (from..).zip(out.chunks_exact_mut(COLS)) {
         let (of_b, rest) = out.split_at_mut(width);
         if b.col_stride == 1 {
@@ -166,9 +169,22 @@ fn pack_b(b: &Factor<'_>, from: usize, j: usize, out: &mut [f32]) {
     }
 }
 
+/// `N` elements for every `N` of `out`, `stride` apart.
+fn copy_blocks<const N: usize>(data: &[f32], stride: usize, out: &mut [f32]) {
+    // As arrays, so that each is a few registers and not a call.
+    for (out, block) in out.as_chunks_mut::<N>().0.iter_mut().zip(data.chunks(stride)) {
+        if let Some(block) = block.first_chunk() {
+            *out = *block;
+        }
+    }
+}
+
 /// Rows `i ..` of A, zeros behind its end: (depth, 12).
 fn pack_a(a: &Factor<'_>, i: usize, from: usize, out: &mut [f32]) {
     let height = ROWS.min(a.rows - i);
+    if a.row_stride == 1 && height == ROWS {
+        return copy_blocks::<ROWS>(&a.data[from * a.col_stride + i..], a.col_stride, out);
+    }
     if a.row_stride == 1 {
         for (k, out) in (from..).zip(out.chunks_exact_mut(ROWS)) {
             let at = k * a.col_stride + i;

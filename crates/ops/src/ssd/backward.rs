@@ -171,10 +171,11 @@ unsafe fn run<V: Lanes>(mut job: Job<'_>, scratch: &mut Vec<f32>) {
     let (p, n, tokens) = (job.columns.len(), job.group.len(), job.tokens.clone());
     let size = p * n;
     let copies = tokens.len().div_ceil(STRIDE);
-    // Copies of the state, the states of one stride, and dS.
-    scratch.resize((copies + STRIDE + 2) * size, 0.0);
+    // Copies of the state, the states of one stride, dS, and the lanes of du.
+    scratch.resize((copies + STRIDE + 2) * size + p * LANES, 0.0);
     let (kept, rest) = scratch.split_at_mut(copies * size);
-    let (states, dS) = rest.split_at_mut((STRIDE + 1) * size);
+    let (states, rest) = rest.split_at_mut((STRIDE + 1) * size);
+    let (dS, du) = rest.split_at_mut(size);
     let start = |states: &mut [f32]| match job.initial {
         Some(initial) => states[..size].copy_from_slice(initial),
         None => states[..size].fill(0.0),
@@ -214,7 +215,7 @@ unsafe fn run<V: Lanes>(mut job: Job<'_>, scratch: &mut Vec<f32>) {
             }
             for t in (from..to).rev() {
                 let (before, after) = states[(t - from) * size..(t - from + 2) * size].split_at(size);
-                token::<V>(&job, t, before, after, dS, &mut sums);
+                token::<V>(&job, t, before, after, dS, du, &mut sums);
             }
         }
         job.sums.copy_from_slice(&sums);
@@ -256,6 +257,7 @@ unsafe fn token<V: Lanes>(
     before: &[f32],
     after: &[f32],
     dS: &mut [f32],
+    du: &mut [f32],
     [dA, dD, ddt_bias]: &mut [f32; 3],
 ) {
     let n = job.group.len();
@@ -269,21 +271,18 @@ unsafe fn token<V: Lanes>(
         let dx = job.dxBC.part(t, job.columns.clone());
         let dB = job.dxBC.part(t, job.dB + job.group.start..job.dB + job.group.end);
         let dC = job.dxBC.part(t, job.dC + job.group.start..job.dC + job.group.end);
-        let mut da = V::splat(0.0);
-        let (mut ddelta, mut dskip) = (0.0f32, 0.0f32);
-        for (p, row) in dS.chunks_exact_mut(n).enumerate() {
-            let (before, after) = (&before[p * n..(p + 1) * n], &after[p * n..(p + 1) * n]);
-            let (of_y, u) = (V::splat(dy[p]), V::splat(delta * x[p]));
-            let mut du = V::splat(0.0);
-            for at in (0..n).step_by(LANES) {
-                let d = of_y.fma(load_at::<V>(c, at), load_at::<V>(row, at));
-                store_at(of_y.fma(load_at::<V>(after, at), load_at::<V>(dC, at)), dC, at);
-                store_at(u.fma(d, load_at::<V>(dB, at)), dB, at);
-                du = d.fma(load_at::<V>(b, at), du);
-                da = d.fma(load_at::<V>(before, at), da);
-                store_at(d.mul(V::splat(a)), row, at);
+        let (mut da, mut ddelta, mut dskip) = (V::splat(0.0), 0.0f32, 0.0f32);
+        du.fill(0.0);
+        for at in (0..n).step_by(2 * LANES) {
+            let sums = [&mut dB[at..], &mut dC[at..]];
+            let of = Columns { b: &b[at..], c: &c[at..], dy, x, delta, a, at, n };
+            match n - at > LANES {
+                true => columns::<V, 2>(of, [before, after], dS, sums, du, &mut da),
+                false => columns::<V, 1>(of, [before, after], dS, sums, du, &mut da),
             }
-            let du = du.fold_add();
+        }
+        for (p, du) in du.chunks_exact(LANES).enumerate() {
+            let du = V::load(du.as_ptr()).fold_add();
             dx[p] = delta * du + skip * dy[p];
             ddelta += du * x[p];
             dskip += dy[p] * x[p];
@@ -298,5 +297,60 @@ unsafe fn token<V: Lanes>(
         let ddt = if is_free { ddelta * sigmoid(dt + job.ssd.dt_bias[job.head]) } else { 0.0 };
         job.ddt.part(t, job.head..job.head + 1)[0] = ddt;
         *ddt_bias += ddt;
+    }
+}
+
+/// Up to 32 columns of what a token is multiplied with.
+struct Columns<'a> {
+    b: &'a [f32],
+    c: &'a [f32],
+    dy: &'a [f32],
+    x: &'a [f32],
+    delta: f32,
+    a: f32,
+    /// The first of them, of `n`.
+    at: usize,
+    n: usize,
+}
+
+/// Goes back through `P` times sixteen columns of the state, whose sums stay in registers.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+unsafe fn columns<V: Lanes, const P: usize>(
+    of: Columns<'_>,
+    [before, after]: [&[f32]; 2],
+    dS: &mut [f32],
+    sums: [&mut [f32]; 2],
+    du: &mut [f32],
+    da: &mut V,
+) {
+    // SAFETY: the caller vouches; slices bound every access.
+    unsafe {
+        let load = |from: &[f32]| -> [V; P] { std::array::from_fn(|i| load_at(from, i * LANES)) };
+        let (b, c, a) = (load(of.b), load(of.c), V::splat(of.a));
+        let [mut dB, mut dC] = sums.each_ref().map(|sums| load(sums));
+        for (p, row) in dS.chunks_exact_mut(of.n).enumerate() {
+            let rows = p * of.n + of.at..(p + 1) * of.n;
+            let (before, after, row) = (load(&before[rows.clone()]), load(&after[rows]), &mut row[of.at..]);
+            let (of_y, u) = (V::splat(of.dy[p]), V::splat(of.delta * of.x[p]));
+            let lanes = &mut du[p * LANES..][..LANES];
+            let mut du = V::load(lanes.as_ptr());
+            for i in 0..P {
+                let d = of_y.fma(c[i], load_at(row, i * LANES));
+                dC[i] = of_y.fma(after[i], dC[i]);
+                dB[i] = u.fma(d, dB[i]);
+                du = d.fma(b[i], du);
+                *da = d.fma(before[i], *da);
+                store_at(d.mul(a), row, i * LANES);
+            }
+            du.store(lanes.as_mut_ptr());
+        }
+        for (sums, values) in sums.into_iter().zip([dB, dC]) {
+            for (i, value) in values.into_iter().enumerate() {
+                store_at(value, sums, i * LANES);
+            }
+        }
     }
 }
