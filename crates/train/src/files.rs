@@ -10,10 +10,15 @@
 //! Of a conversation every answer is learned, each as it is asked for: where the template takes lines of thought out of past
 //! answers, a conversation is several sequences. Of a text everything is learned. Rows come in another order in every epoch,
 //! which follows from the seed.
+//!
+//! Every row is read and checked at the beginning. What stays in memory is where it lies (32 bytes); it is read again when its
+//! turn comes, so a data set may be larger than memory. Rows of parquet, which cannot be read one by one, lie in a temporary
+//! file meanwhile.
 
 use std::cell::RefCell;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
@@ -25,34 +30,46 @@ use tangelo_chat::{Conversation, Message, Role, Tool};
 use tangelo_core::random::Random;
 use tangelo_formats::tokenizer::EncodeOptions;
 
+use crate::caught::caught;
 use crate::error::{Error, Result};
 use crate::examples::{Example, Writer};
 
-/// Files of rows, in memory as text.
+/// Files of rows.
 #[derive(Debug)]
 pub struct Files {
-    /// All rows, with their place for messages.
-    rows: Vec<Row>,
+    sources: Vec<Source>,
+    places: Vec<Place>,
     seed: u64,
     /// An epoch and the order of its rows.
     order: RefCell<Option<(u64, Vec<usize>)>>,
 }
 
+/// A file with an object per line.
 #[derive(Debug)]
-struct Row {
-    file: PathBuf,
-    line: usize,
-    content: Content,
+struct Source {
+    /// Its name for messages, which may be that of the file whose rows it holds.
+    path: PathBuf,
+    file: File,
 }
 
-#[derive(Debug)]
+/// Where a row lies.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    source: usize,
+    /// From 1 on.
+    line: usize,
+    start: u64,
+    len: usize,
+}
+
+#[derive(Debug, PartialEq)]
 enum Content {
     Text(String),
     Conversation(Conversation),
 }
 
 /// A row as it is written.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Written {
     text: Option<String>,
     messages: Option<Vec<Message>>,
@@ -63,30 +80,20 @@ struct Written {
 /// The columns of a parquet file that are looked at.
 const COLUMNS: [&str; 3] = ["text", "messages", "tools"];
 
-impl Row {
-    fn parse(file: &Path, line: usize, text: &str) -> Result<Row> {
-        let wrong = |problem: String| Error::Row { path: file.to_path_buf(), line, problem };
-        let written = serde_json::from_str(text).map_err(|cause| wrong(cause.to_string()))?;
-        Row::new(file, line, written)
-    }
-
-    fn new(file: &Path, line: usize, written: Written) -> Result<Row> {
-        let wrong = |problem: String| Error::Row { path: file.to_path_buf(), line, problem };
-        let content = match written {
-            Written { text: Some(text), .. } if !text.is_empty() => Content::Text(text),
+impl Content {
+    fn parse(line: &[u8]) -> std::result::Result<Content, String> {
+        match serde_json::from_slice(line).map_err(|cause| cause.to_string())? {
+            Written { text: Some(text), .. } if !text.is_empty() => Ok(Content::Text(text)),
             Written { messages: Some(messages), tools, .. } if !messages.is_empty() => {
                 if !messages.iter().any(|message| message.role == Role::Assistant) {
-                    let problem = "the conversation has no assistant message, so there is nothing to learn";
-                    return Err(wrong(problem.into()));
+                    return Err(
+                        "the conversation has no assistant message, so there is nothing to learn".into()
+                    );
                 }
-                let tools = list_of_tools(tools).map_err(wrong)?;
-                Content::Conversation(Conversation { messages, tools })
+                Ok(Content::Conversation(Conversation { messages, tools: list_of_tools(tools)? }))
             }
-            _ => {
-                return Err(wrong("expected an object with `messages` or a `text` that is not empty".into()));
-            }
-        };
-        Ok(Row { file: file.to_path_buf(), line, content })
+            _ => Err("expected an object with `messages` or a `text` that is not empty".into()),
+        }
     }
 }
 
@@ -102,90 +109,127 @@ fn list_of_tools(written: Option<Value>) -> std::result::Result<Vec<Tool>, Strin
     Tool::list(list).map_err(|cause| cause.to_string())
 }
 
+impl Source {
+    fn io(&self) -> impl Fn(std::io::Error) -> Error {
+        let path = self.path.clone();
+        move |cause| Error::Io { path: path.clone(), cause }
+    }
+
+    fn wrong(&self, line: usize, problem: String) -> Error {
+        Error::Row { path: self.path.clone(), line, problem }
+    }
+
+    fn content(&self, place: Place) -> Result<Content> {
+        let mut line = vec![0; place.len];
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(place.start)).map_err(self.io())?;
+        file.read_exact(&mut line).map_err(self.io())?;
+        Content::parse(&line).map_err(|problem| self.wrong(place.line, problem))
+    }
+
+    /// The places of the rows of a file, each of which is checked.
+    fn places(&self, source: usize) -> Result<Vec<Place>> {
+        let (mut places, mut start, mut bytes) = (Vec::new(), 0, Vec::new());
+        let mut lines = BufReader::new(&self.file);
+        for line in 1.. {
+            bytes.clear();
+            let len = lines.read_until(b'\n', &mut bytes).map_err(self.io())?;
+            if len == 0 {
+                break;
+            }
+            if !bytes.trim_ascii().is_empty() {
+                Content::parse(&bytes).map_err(|problem| self.wrong(line, problem))?;
+                places.push(Place { source, line, start, len });
+            }
+            start += len as u64;
+        }
+        Ok(places)
+    }
+}
+
 impl Files {
     /// Reads and checks all rows.
     ///
     /// # Errors
     /// If a file cannot be read, a row is not what it should be, or there is none.
     pub fn open(paths: &[PathBuf], seed: u64) -> Result<Files> {
-        let mut rows = Vec::new();
+        let (mut sources, mut places) = (Vec::new(), Vec::new());
         for path in paths {
-            match path.extension().is_some_and(|extension| extension == "parquet") {
-                true => read_parquet(path, &mut rows)?,
-                false => read_lines(path, &mut rows)?,
-            }
+            let file = File::open(path).map_err(|cause| Error::Io { path: path.clone(), cause })?;
+            let source = Source { path: path.clone(), file };
+            let source = match path.extension().is_some_and(|extension| extension == "parquet") {
+                true => caught(|| unpacked(&source)).unwrap_or_else(|problem| {
+                    let (path, cause) = (path.clone(), ParquetError::General(problem));
+                    Err(Error::Parquet { path, cause })
+                })?,
+                false => source,
+            };
+            places.extend(source.places(sources.len())?);
+            sources.push(source);
         }
-        match rows.is_empty() {
+        match places.is_empty() {
             true => Err(Error::NoRows { path: paths.first().cloned().unwrap_or_default() }),
-            false => Ok(Files { rows, seed, order: RefCell::default() }),
+            false => Ok(Files { sources, places, seed, order: RefCell::default() }),
         }
     }
 
     /// Number of rows.
     pub fn num_rows(&self) -> u64 {
-        self.rows.len() as u64
+        self.places.len() as u64
     }
 
-    /// Row number `index` of the endless sequence of epochs.
-    fn row(&self, index: u64) -> &Row {
-        let count = self.rows.len() as u64;
+    /// Where row number `index` of the endless sequence of epochs lies.
+    fn place(&self, index: u64) -> Place {
+        let count = self.places.len() as u64;
         let (epoch, at) = (index / count, (index % count) as usize);
         let mut kept = self.order.borrow_mut();
         let order = match kept.take().filter(|(of, _)| *of == epoch) {
             Some((_, order)) => order,
             None => {
-                let mut order: Vec<usize> = (0..self.rows.len()).collect();
+                let mut order: Vec<usize> = (0..self.places.len()).collect();
                 Random::new(self.seed).named("epoch").named(&epoch.to_string()).shuffle(&mut order);
                 order
             }
         };
-        let row = order[at];
+        let place = self.places[order[at]];
         *kept = Some((epoch, order));
-        &self.rows[row]
+        place
     }
 
     /// What is learned from row number `index`.
     ///
     /// # Errors
-    /// If the template or the tokenizer refuses it.
+    /// If the template or the tokenizer refuses it, or its file has changed.
     pub fn examples(&self, writer: &Writer, index: u64, prompt_weight: f32) -> Result<Vec<Example>> {
-        let row = self.row(index);
-        let examples = match &row.content {
-            Content::Text(text) => text_example(writer, text).map(|example| vec![example]),
-            Content::Conversation(conversation) => writer.examples(conversation, prompt_weight),
+        let place = self.place(index);
+        let source = &self.sources[place.source];
+        let examples = match source.content(place)? {
+            Content::Text(text) => text_example(writer, &text).map(|example| vec![example]),
+            Content::Conversation(conversation) => writer.examples(&conversation, prompt_weight),
         };
-        examples.map_err(|cause| Error::Row {
-            path: row.file.clone(),
-            line: row.line,
-            problem: cause.to_string(),
-        })
+        examples.map_err(|cause| source.wrong(place.line, cause.to_string()))
     }
 }
 
-fn read_lines(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
-    let text = fs::read_to_string(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        rows.push(Row::parse(path, at + 1, line)?);
-    }
-    Ok(())
-}
-
-fn read_parquet(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
-    let file = fs::File::open(path).map_err(|cause| Error::Io { path: path.to_path_buf(), cause })?;
-    let failed = |cause: ParquetError| Error::Parquet { path: path.to_path_buf(), cause };
-    let reader = SerializedFileReader::new(file).map_err(failed)?;
+/// The rows of a parquet file as lines of a temporary file.
+fn unpacked(packed: &Source) -> Result<Source> {
+    let Source { path, file } = packed;
+    let failed = |cause: ParquetError| Error::Parquet { path: path.clone(), cause };
+    let reader = SerializedFileReader::new(file.try_clone().map_err(packed.io())?).map_err(failed)?;
     let schema = reader.metadata().file_metadata().schema();
     let fields =
         schema.get_fields().iter().filter(|field| COLUMNS.contains(&field.name())).cloned().collect();
     let wanted = Type::group_type_builder(schema.name()).with_fields(fields).build().map_err(failed)?;
+    let temporary = |cause| Error::Io { path: std::env::temp_dir(), cause };
+    let mut lines = BufWriter::new(tempfile::tempfile().map_err(temporary)?);
     for (at, row) in reader.get_row_iter(Some(wanted)).map_err(failed)?.enumerate() {
-        let wrong = |problem: String| Error::Row { path: path.to_path_buf(), line: at + 1, problem };
         let fields = row.map_err(failed)?;
-        let value = object(fields.get_column_iter()).map_err(wrong)?;
-        let written = serde_json::from_value(value).map_err(|cause| wrong(cause.to_string()))?;
-        rows.push(Row::new(path, at + 1, written)?);
+        let line = object(fields.get_column_iter()).map_err(|problem| packed.wrong(at + 1, problem))?;
+        writeln!(lines, "{line}").map_err(temporary)?;
     }
-    Ok(())
+    let mut file = lines.into_inner().map_err(|cause| temporary(cause.into_error()))?;
+    file.rewind().map_err(temporary)?;
+    Ok(Source { path: path.clone(), file })
 }
 
 /// An object without what is null: in a parquet file every object has all fields that any of them has.
@@ -224,18 +268,34 @@ fn text_example(writer: &Writer, text: &str) -> Result<Example> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    /// Files of one temporary file with these lines.
+    fn files(lines: &str) -> Result<Files> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.jsonl");
+        std::fs::write(&path, lines).expect("a file");
+        Files::open(&[path], 5)
+    }
+
+    fn contents(files: &Files) -> Vec<Content> {
+        let content = |place: &Place| files.sources[place.source].content(*place).expect("a row");
+        files.places.iter().map(content).collect()
+    }
 
     #[test]
     fn rows_are_checked_and_named() {
-        let parse = |text: &str| Row::parse(Path::new("a.jsonl"), 3, text).map_err(|error| error.to_string());
+        let parse =
+            |text: &str| files(&format!("{{\"text\": \"x\"}}\n\n{text}")).map_err(|error| error.to_string());
         assert!(parse(r#"{"text": "x"}"#).is_ok());
         let tools =
             r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "[{\"name\": \"t\"}]"}"#;
         assert!(parse(tools).is_ok());
         assert!(parse(r#"{"messages": [{"role": "assistant", "content": "x"}]}"#).is_ok());
         for (text, expected) in [
-            ("{", "line 3 of a.jsonl"),
+            ("{", "EOF"),
             (r#"{"text": ""}"#, "`text` that is not empty"),
             (r#"{"messages": [{"content": "x"}]}"#, "role"),
             (r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "{"}"#, "`tools`"),
@@ -243,34 +303,60 @@ mod tests {
             (r#"{"messages": [{"role": "user", "content": "x"}]}"#, "no assistant message"),
         ] {
             let error = parse(text).expect_err(text);
-            assert!(error.contains(expected) && error.contains("line 3 of a.jsonl"), "{error}");
+            assert!(error.contains(expected) && error.contains("line 3 of "), "{error}");
+            assert!(error.contains("a.jsonl"), "{error}");
         }
+    }
+
+    #[test]
+    fn rows_are_read_again_where_they_lie() {
+        let files = files("{\"text\": \"one\"}\r\n \n{\"text\": \"zw\u{f6}lf\"}\n{\"text\": \"three\"}")
+            .expect("rows");
+        assert_eq!(contents(&files), ["one", "zw\u{f6}lf", "three"].map(|text| Content::Text(text.into())));
     }
 
     #[test]
     fn parquet_has_the_rows_of_jsonl() {
         let fixture =
             |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/data").join(name);
-        let contents = |name: &str| -> Vec<String> {
-            let files = Files::open(&[fixture(name)], 0).expect("rows");
-            files.rows.iter().map(|row| format!("{:?}", row.content)).collect()
-        };
-        assert_eq!(contents("talk.parquet"), contents("talk.jsonl"));
+        let of = |name: &str| contents(&Files::open(&[fixture(name)], 0).expect("rows"));
+        assert_eq!(of("talk.parquet"), of("talk.jsonl"));
         let error = Files::open(&[fixture("gone.parquet")], 0).expect_err("no file").to_string();
         assert!(error.contains("gone.parquet"), "{error}");
     }
 
     #[test]
+    fn damaged_parquet_is_an_error_or_other_rows() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/data/talk.parquet");
+        let whole = std::fs::read(path).expect("a file");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.parquet");
+        let open = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("a file");
+            Files::open(std::slice::from_ref(&path), 0)
+        };
+        assert!(open(&whole).is_ok());
+        for at in 0..whole.len() {
+            let _ = open(&whole[..at]).expect_err("it lacks its end");
+            for damage in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= damage;
+                let _ = open(&bytes);
+            }
+        }
+    }
+
+    #[test]
     fn every_epoch_has_every_row_once_and_another_order() {
-        let row = |line: usize| Row { file: PathBuf::new(), line, content: Content::Text(line.to_string()) };
-        let files = Files { rows: (0..20).map(row).collect(), seed: 5, order: RefCell::default() };
+        let lines: String = (0..20).map(|line| format!("{{\"text\": \"{line}\"}}\n")).collect();
+        let files = files(&lines).expect("rows");
         let epoch =
-            |n: u64| (n * 20..(n + 1) * 20).map(|index| files.row(index).line).collect::<Vec<usize>>();
+            |n: u64| (n * 20..(n + 1) * 20).map(|index| files.place(index).line).collect::<Vec<usize>>();
         assert_ne!(epoch(0), epoch(1));
         for n in 0..3 {
             let mut lines = epoch(n);
             lines.sort_unstable();
-            assert_eq!(lines, (0..20).collect::<Vec<usize>>());
+            assert_eq!(lines, (1..=20).collect::<Vec<usize>>());
         }
     }
 }

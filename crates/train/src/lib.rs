@@ -10,6 +10,7 @@
 pub mod adapter;
 mod adapter_files;
 mod batch;
+mod caught;
 mod disk;
 mod error;
 pub mod examples;
