@@ -9,15 +9,18 @@
 use std::path::Path;
 
 use serde_json::json;
+use tangelo_formats::Adapter;
 
 use crate::adapter::Settings;
-use crate::disk::{self, Named, Tensors, write_tensors};
-use crate::error::Result;
+use crate::disk::{self, Named, write_tensors};
+use crate::error::{Error, Result};
 use crate::params::Params;
 use crate::recipe::Recipe;
 
 const WEIGHTS: &str = "adapter_model.safetensors";
 const STATES: &str = "initial_states.safetensors";
+/// How names of states end.
+const STATE: &str = ".initial_state";
 
 /// The name that PEFT has for a parameter: that of the module in transformers, where `backbone` is `model`.
 fn peft_name(name: &str) -> String {
@@ -25,7 +28,7 @@ fn peft_name(name: &str) -> String {
 }
 
 fn is_state(name: &str) -> bool {
-    name.ends_with(".initial_state")
+    name.ends_with(STATE)
 }
 
 /// Writes the parameters that learn.
@@ -59,21 +62,27 @@ pub(crate) fn write(folder: &Path, recipe: &Recipe, settings: &Settings, params:
 
 /// Reads the parameters that learn.
 pub(crate) fn read(folder: &Path, params: &mut Params) -> Result<()> {
-    for (file, of_states) in [(WEIGHTS, false), (STATES, true)] {
-        let wanted: Vec<_> = params
-            .iter()
-            .filter(|(_, param)| param.is_trained && is_state(&param.name) == of_states)
-            .map(|(id, _)| id)
-            .collect();
-        if wanted.is_empty() {
-            continue;
-        }
-        let tensors = Tensors::read(&folder.join(file))?;
-        for id in wanted {
-            let name = params.get(id).name.clone();
-            let name = if of_states { name } else { peft_name(&name) };
-            tensors.copy(&name, &mut params.get_mut(id).data)?;
+    let adapter = Adapter::open(folder)?;
+    let learned: Vec<_> = params.ids().filter(|id| params.get(*id).is_trained).collect();
+    for id in learned {
+        let param = params.get_mut(id);
+        match part(&adapter, &param.name).filter(|part| part.len() == param.data.len()) {
+            Some(part) => param.data.copy_from_slice(part),
+            None => return Err(Error::NoTensor { name: param.name.clone(), path: folder.to_path_buf() }),
         }
     }
     Ok(())
+}
+
+fn part<'a>(adapter: &'a Adapter, name: &str) -> Option<&'a [f32]> {
+    if let Some(mixer) = name.strip_suffix(STATE) {
+        return adapter.state(mixer);
+    }
+    let (stem, kind) = name.split_once(".lora_")?;
+    let layer = adapter.layer(stem)?;
+    match kind {
+        "A.weight" => Some(&layer.a),
+        "B.weight" => Some(&layer.b),
+        _ => layer.magnitude.as_deref(),
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+pub mod adapter;
 pub mod config;
 pub mod generation;
 pub mod gguf;
@@ -42,6 +43,7 @@ pub static TARGETS: &[Target] = &[
     template::TARGET,
     tool_calls::TARGET,
     state::TARGET,
+    adapter::TARGET,
 ];
 
 /// The target of that name; also one of those that test the fuzzer itself.
