@@ -51,17 +51,21 @@ pub struct Stage {
     pub lr: Option<f64>,
     /// As in `optimiser`.
     pub weight_decay: Option<f64>,
+    /// As in `data`, all of it.
+    pub orchard: Option<BTreeMap<String, f64>>,
 }
 
 /// What holds at some step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Now {
+pub struct Now<'a> {
     /// How much tokens weigh that are not the assistant's.
     pub prompt_weight: f32,
     /// Learning rate at the top of the schedule.
     pub lr: f64,
     /// λ.
     pub weight_decay: f64,
+    /// How often each subject comes up ([`shares`]).
+    pub orchard: &'a BTreeMap<String, f64>,
 }
 
 /// What is taught: a new model of some shape, or one that there is.
@@ -111,26 +115,23 @@ impl Default for Data {
     }
 }
 
-impl Data {
-    /// The subjects with their shares.
-    ///
-    /// # Errors
-    /// If there is no such subject, or a share is not a positive number.
-    pub fn shares(&self) -> Result<Vec<(Subject, f64)>> {
-        let share = |(name, share): (&String, &f64)| {
-            let subject = Subject::from_name(name).filter(|_| share.is_finite() && *share > 0.0);
-            let names = || Subject::ALL.map(Subject::name).join(", ");
-            let problem =
-                || format!("`{name} = {share}` in `data.orchard`: expected a share above 0 of {}", names());
-            Ok((subject.ok_or_else(|| Error::Recipe { problem: problem() })?, *share))
-        };
-        let shares = self.orchard.iter().map(share).collect::<Result<Vec<_>>>()?;
-        match shares.is_empty() {
-            true => Err(Error::Recipe {
-                problem: "`data.orchard` names no subject, so there is nothing to learn".into(),
-            }),
-            false => Ok(shares),
+/// Subjects of the orchard with how often each comes up, relative to the others.
+///
+/// # Errors
+/// If there is no such subject, or a share is not a positive number.
+pub fn shares(orchard: &BTreeMap<String, f64>) -> Result<Vec<(Subject, f64)>> {
+    let share = |(name, share): (&String, &f64)| {
+        let subject = Subject::from_name(name).filter(|_| share.is_finite() && *share > 0.0);
+        let names = || Subject::ALL.map(Subject::name).join(", ");
+        let problem = || format!("`orchard.{name} = {share}`: expected a share above 0 of {}", names());
+        Ok((subject.ok_or_else(|| Error::Recipe { problem: problem() })?, *share))
+    };
+    let shares = orchard.iter().map(share).collect::<Result<Vec<_>>>()?;
+    match shares.is_empty() {
+        true => {
+            Err(Error::Recipe { problem: "`orchard` names no subject, so there is nothing to learn".into() })
         }
+        false => Ok(shares),
     }
 }
 
@@ -191,13 +192,15 @@ impl Recipe {
     }
 
     /// What holds when so many steps have been taken.
-    pub fn at(&self, step: u64) -> Now {
+    pub fn at(&self, step: u64) -> Now<'_> {
         let Settings { lr, weight_decay, .. } = self.optimiser;
-        let begin = Now { prompt_weight: self.data.prompt_weight, lr, weight_decay };
+        let Data { prompt_weight, orchard, .. } = &self.data;
+        let begin = Now { prompt_weight: *prompt_weight, lr, weight_decay, orchard };
         self.stages.iter().filter(|stage| stage.step <= step).fold(begin, |now, stage| Now {
             prompt_weight: stage.prompt_weight.unwrap_or(now.prompt_weight),
             lr: stage.lr.unwrap_or(now.lr),
             weight_decay: stage.weight_decay.unwrap_or(now.weight_decay),
+            orchard: stage.orchard.as_ref().unwrap_or(now.orchard),
         })
     }
 
@@ -231,7 +234,8 @@ impl Recipe {
         if !(optimiser.lr > 0.0 && optimiser.lr.is_finite()) {
             return problem("`optimiser.lr` must be above 0");
         }
-        self.data.shares().map(|_| ())
+        let of_stages = self.stages.iter().filter_map(|stage| stage.orchard.as_ref());
+        [&self.data.orchard].into_iter().chain(of_stages).try_for_each(|orchard| shares(orchard).map(|_| ()))
     }
 }
 
@@ -270,19 +274,20 @@ mod tests {
         ];
         let recipe = Recipe::parse(TEXT, &changes.map(str::to_owned)).expect("a recipe");
         assert_eq!((recipe.optimiser.lr, recipe.schedule.steps, recipe.batch.context), (2e-3, 7, 1024));
-        assert_eq!(recipe.data.shares().expect("shares").len(), 2);
+        assert_eq!(shares(&recipe.data.orchard).expect("shares").len(), 2);
         assert_eq!(recipe.model.tokenizer, Some(PathBuf::from("other/folder")));
     }
 
     #[test]
     fn stages_change_what_they_name_from_their_step_on() {
-        let stages = "\n[[stages]]\nstep = 5\nlr = 1e-3\n[[stages]]\nstep = 8\nprompt_weight = 0.5";
+        let stages = "\n[[stages]]\nstep = 5\nlr = 1e-3\n[[stages]]\nstep = 8\nprompt_weight = 0.5\norchard = { tools = 1 }";
         let recipe = Recipe::parse(&format!("{TEXT}\nlr = 3e-3{stages}"), &[]).expect("a recipe");
         let of = |step| (recipe.at(step).lr, recipe.at(step).prompt_weight);
         assert_eq!(
             [0, 4, 5, 7, 8, 99].map(of),
             [(3e-3, 0.0), (3e-3, 0.0), (1e-3, 0.0), (1e-3, 0.0), (1e-3, 0.5), (1e-3, 0.5)]
         );
+        assert_eq!([7, 8].map(|step| recipe.at(step).orchard.contains_key("tools")), [false, true]);
         let error = Recipe::parse(&format!("{TEXT}{stages}\n[[stages]]\nstep = 1"), &[]).expect_err("order");
         assert!(error.to_string().contains("order"), "{error}");
     }
@@ -305,6 +310,7 @@ mod tests {
         refused("[model]\nconfig = 'c'", "", "model.tokenizer");
         refused(TEXT, "data.orchard.fact=1", "fact = 1");
         refused(TEXT, "data.orchard.facts=-1", "above 0");
+        refused(&format!("{TEXT}\n[[stages]]\nstep = 1\norchard = {{ tool = 1 }}"), "", "tool = 1");
         refused(TEXT, "optimiser.lr=0", "optimiser.lr");
         refused(TEXT, "optimiser", "key=value");
         refused(TEXT, "optimiser.method=sgd", "sgd");

@@ -38,7 +38,7 @@ use crate::network::Network;
 use crate::optimiser::Optimiser;
 use crate::params::{Gradients, Params};
 use crate::plot;
-use crate::recipe::{Data, Recipe};
+use crate::recipe::{Data, Recipe, shares};
 
 const LOG_HEAD: &str = "step,examples,tokens,loss,lr,gradient,seconds,eval_loss";
 /// How far a run is.
@@ -238,8 +238,12 @@ impl Run {
         let started = Instant::now();
         let now = self.recipe.at(self.progress.step);
         self.optimiser.set_rates(now.lr, now.weight_decay);
+        let (lr, prompt_weight) = (now.lr, now.prompt_weight);
+        if let Source::Orchard(orchard) = &mut self.learned {
+            orchard.shares = shares(now.orchard)?;
+        }
         let mut progress = self.progress.clone();
-        let mut micro = self.gather(&mut progress, now.prompt_weight)?;
+        let mut micro = self.gather(&mut progress, prompt_weight)?;
         let total: f64 = micro.iter().map(Batch::weight).sum();
         let tokens = micro.iter().map(|batch| batch.tokens.len()).sum();
         self.gradients.clear();
@@ -269,7 +273,7 @@ impl Run {
         let step = self.progress.step;
         let is_due = |every: u64| step.is_multiple_of(every) || self.is_done();
         let eval_loss = if is_due(self.recipe.run.eval_every) { self.evaluate(cx)? } else { None };
-        let lr = now.lr * share;
+        let lr = lr * share;
         let report = Report { step, tokens, loss, lr, gradient, time, eval_loss };
         self.log(&report)?;
         if is_due(self.recipe.run.checkpoint_every) {
@@ -434,7 +438,7 @@ impl Run {
 
 /// What is learned, and what is examined if something is.
 fn sources(data: &Data) -> Result<(Source, Option<Source>)> {
-    let shares = data.shares()?;
+    let shares = shares(&data.orchard)?;
     let exercises = |split| Source::Orchard(Orchard { split, seed: data.seed, shares: shares.clone() });
     let rows = |paths: &[PathBuf]| Files::open(paths, data.seed).map(Source::Files);
     let examined = match (data.eval_files.is_empty(), data.files.is_empty()) {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use tangelo_chat::Renderer;
 use tangelo_core::limits::{CONFIG_BYTES_MAX, TEMPLATE_BYTES_MAX};
 use tangelo_formats::template::ChatTemplate;
-use tangelo_train::{Recipe, examples::Orchard, tokenizer};
+use tangelo_train::{Recipe, examples::Orchard, recipe::shares, tokenizer};
 
 use crate::output::{self, OutputFolder};
 use crate::{model, session::parse_count};
@@ -43,10 +43,10 @@ pub fn run(args: Args) -> Result<()> {
     let source = model::read_text(&args.template, TEMPLATE_BYTES_MAX as u64)?;
     let renderer = Renderer::new(ChatTemplate::new(source.clone())?);
     let split = tangelo_train::examples::LEARNED;
-    let orchard = Orchard { split, seed: recipe.data.seed, shares: recipe.data.shares()? };
+    let orchard = Orchard { split, seed: recipe.data.seed, shares: shares(&recipe.data.orchard)? };
     let texts: Vec<String> =
         (0..args.examples as u64).map(|index| Ok(orchard.text(&renderer, index)?)).collect::<Result<_>>()?;
-    let [tokenizer, config] = tokenizer::learn(texts.into_iter(), args.size)?;
+    let [tokenizer, config] = tokenizer::learn(&texts, args.size)?;
     let folder = OutputFolder::create(&args.out)?;
     let files =
         [("tokenizer.json", tokenizer), ("tokenizer_config.json", config), ("chat_template.jinja", source)];

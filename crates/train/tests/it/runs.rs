@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tangelo_formats::{Adapter, Checkpoint};
 use tangelo_model::{LogitRows, Model, Segment};
 use tangelo_ops::Cx;
+use tangelo_train::recipe::Stage;
 use tangelo_train::{Batch, Recipe, Run};
 
 use crate::fixtures::{batch, cx, path};
@@ -159,7 +160,7 @@ fn stages_do_what_a_change_of_the_recipe_in_a_pause_does() {
     let (staged, paused) = (folder.join("staged"), folder.join("paused"));
     let mut with_stages = recipe(&[]);
     let (lr, prompt_weight) = (Some(1e-3), Some(0.5));
-    with_stages.stages.push(tangelo_train::recipe::Stage { step: 4, lr, prompt_weight, weight_decay: None });
+    with_stages.stages.push(Stage { step: 4, lr, prompt_weight, ..Stage::default() });
     let mut run = Run::begin(with_stages, &staged).expect("a new run");
     while !run.is_done() {
         run.step(&cx).expect("a step");
