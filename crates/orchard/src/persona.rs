@@ -27,6 +27,75 @@ const ADJECTIVES: [&str; 12] = [
     "Copper", "Golden", "Silver", "Old", "Red", "Blue", "Merry", "Black", "White", "Green", "Broken", "Quiet",
 ];
 
+/// What no shop here sells.
+const FOREIGN: [&str; 24] = [
+    "boats",
+    "horses",
+    "dragons",
+    "apples",
+    "books",
+    "hats",
+    "shoes",
+    "potions",
+    "carts",
+    "chairs",
+    "tables",
+    "cows",
+    "eggs",
+    "pizzas",
+    "cars",
+    "phones",
+    "flowers",
+    "boots",
+    "coats",
+    "clocks",
+    "carpets",
+    "houses",
+    "windows",
+    "newspapers",
+];
+/// What is said for its own sake: questions, the answer to all of them, and the word that is needed.
+const SMALL_TALK: [(&[&str], &str, &str); 4] = [
+    (
+        &["Hello.", "Hello!", "Hi.", "Hi there!", "Good morning.", "Good day.", "Hey!", "Greetings."],
+        "How can I help you?",
+        "help",
+    ),
+    (&["Thank you.", "Thanks!", "Thanks a lot.", "Many thanks."], "You are welcome.", "welcome"),
+    (&["Goodbye.", "Bye.", "See you.", "Farewell.", "I have to go."], "Goodbye.", "Goodbye"),
+    (&["How are you?", "How do you do?", "How is it going?", "Are you well?"], "I am well.", "well"),
+];
+/// Questions that no keeper can answer, about somebody or something of this name.
+const UNANSWERED: [&str; 16] = [
+    "Who is the king of {}?",
+    "How old is {}?",
+    "How old are you?",
+    "What is the capital of {}?",
+    "Who wrote the book about {}?",
+    "What is the meaning of life?",
+    "When was {} born?",
+    "How tall is {}?",
+    "Which is the highest mountain?",
+    "Who is your father?",
+    "Who won the war of {}?",
+    "What does {} like to eat?",
+    "How many people live in {}?",
+    "Why is the sky blue?",
+    "Tell me about the history of {}.",
+    "What happened to {}?",
+];
+/// More of them, which a tool could answer.
+const LOOKED_UP: [&str; 6] = [
+    "Where does {} live?",
+    "How far is it to {}?",
+    "Will it rain tomorrow?",
+    "What is the weather like in {}?",
+    "What time is it?",
+    "Which day is today?",
+];
+/// How often a customer forgets the mark at the end, and the capital at the beginning.
+const SLOPPY: f64 = 0.2;
+
 /// One, many, price.
 type Ware = (&'static str, &'static str, usize);
 
@@ -119,17 +188,22 @@ impl Keeper {
     /// `has_tools`: whether the keeper can find out things that keepers do not know.
     fn talk(&self, random: &mut Random, split: Split, has_tools: bool) -> Talk {
         let ware = random.pick(&self.wares);
-        let kind = random.below(8);
+        let (kind, which, of_talk) = (random.below(9), random.below(3), random.below(SMALL_TALK.len()));
         if kind == 7 {
-            return self.unknown(random, split, has_tools);
+            return unknown(random, split, has_tools);
         }
-        let mut pick = |questions: Vec<String>| random.of(&questions).clone();
+        let other = self.not_sold(random);
+        let mut pick = |questions: Vec<String>| {
+            let question = random.of(&questions).clone();
+            typed(random, question)
+        };
         match kind {
+            8 => small_talk(of_talk, &mut pick),
             0 | 1 => self.price(ware, &mut pick),
             2 => total(ware, &mut pick),
-            3 => self.about_self(&mut pick),
+            3 => self.about_self(which, &mut pick),
             4 => self.stock(ware, &mut pick),
-            5 => self.missing(&mut pick),
+            5 => self.missing(other, &mut pick),
             _ => self.all_wares(&mut pick),
         }
     }
@@ -146,6 +220,10 @@ impl Keeper {
             format!("What does {} {one} cost?", article(one)),
             format!("What is the price of {} {one}?", article(one)),
             format!("How many coins for {} {one}?", article(one)),
+            format!("How much for {} {one}?", article(one)),
+            format!("Price of the {one}?"),
+            format!("Tell me the price of the {one}."),
+            format!("What do you want for {} {one}?", article(one)),
         ]);
         let answer = format!("The {one} costs {price} coins.");
         Talk {
@@ -159,6 +237,9 @@ impl Keeper {
             format!("Do you sell {many}?"),
             format!("Do you have {} {one}?", article(one)),
             format!("I am looking for {} {one}.", article(one)),
+            format!("Can I buy {} {one}?", article(one)),
+            format!("Do you have any {many}?"),
+            format!("I would like {} {one}.", article(one)),
         ]);
         let answer = format!("Yes, the {one} costs {price} coins.");
         Talk {
@@ -172,7 +253,15 @@ impl Keeper {
         let wares: Vec<String> = self.wares.iter().map(|(_, many, _)| (*many).to_owned()).collect();
         let is_sold = |one: &str| self.wares.iter().any(|(own, _, _)| *own == one);
         let others = THINGS.iter().filter(|(one, _)| !is_sold(one));
-        let questions = ["What do you sell?", "What can I buy here?", "What wares do you have?"];
+        let questions = [
+            "What do you sell?",
+            "What can I buy here?",
+            "What wares do you have?",
+            "What is for sale?",
+            "Show me your wares.",
+            "What have you got?",
+            "Tell me what you sell.",
+        ];
         let question = pick(questions.map(str::to_owned).to_vec());
         let answer = format!("I sell {}.", listed(&wares));
         Talk {
@@ -181,34 +270,47 @@ impl Keeper {
         }
     }
 
-    fn about_self(&self, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
-        let of = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
-        let all = of(&[
-            "Who are you?",
-            "What is your name?",
-            "What is this shop called?",
-            "In which town are we?",
-            "What is the name of this town?",
-        ]);
-        let question = pick(all);
-        let (answer, needed) = match question.as_str() {
-            "Who are you?" | "What is your name?" => (format!("I am {}.", self.name), self.name.clone()),
-            "What is this shop called?" => (format!("This is {}.", self.shop), self.shop.clone()),
-            _ => (format!("We are in {}.", self.town), self.town.clone()),
+    fn about_self(&self, which: usize, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
+        let (name, shop, town) = (&self.name, &self.shop, &self.town);
+        let (questions, answer, needed) = match which {
+            0 => (
+                ["Who are you?", "What is your name?", "Whom am I talking to?"],
+                format!("I am {name}."),
+                name,
+            ),
+            1 => (
+                ["What is this shop called?", "What is the name of your shop?", "Which shop is this?"],
+                format!("This is {shop}."),
+                shop,
+            ),
+            _ => (
+                ["In which town are we?", "What is the name of this town?", "Where am I?"],
+                format!("We are in {town}."),
+                town,
+            ),
         };
-        let needed = words(&needed).map(str::to_owned).collect();
-        Talk::new("persona.self", question, answer, needed)
+        let needed = words(needed).map(str::to_owned).collect();
+        Talk::new("persona.self", pick(questions.map(str::to_owned).to_vec()), answer, needed)
     }
 
-    fn missing(&self, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
-        let others: Vec<String> = THINGS
-            .iter()
-            .filter(|(one, _)| !self.wares.iter().any(|(own, _, _)| own == one))
-            .map(|(_, many)| (*many).to_owned())
-            .collect();
-        let many = pick(others);
-        let questions =
-            vec![format!("Do you sell {many}?"), format!("Do you have {many}?"), format!("I need {many}.")];
+    /// Things that are not among the wares.
+    fn not_sold(&self, random: &mut Random) -> &'static str {
+        if random.chance(0.3) {
+            return random.pick(&FOREIGN);
+        }
+        let is_sold = |one: &str| self.wares.iter().any(|(own, _, _)| *own == one);
+        let others: Vec<_> = THINGS.iter().filter(|(one, _)| !is_sold(one)).collect();
+        random.of(&others).1
+    }
+
+    /// `many`: what is asked for and not sold.
+    fn missing(&self, many: &str, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
+        let questions = vec![
+            format!("Do you sell {many}?"),
+            format!("Do you have any {many}?"),
+            format!("I need {many}."),
+            format!("Can I buy {many}?"),
+        ];
         let all = self.wares.iter().map(|(_, _, price)| price.to_string()).collect();
         let answer = format!("No, I do not sell {many}.");
         let needed = ["No", "not"].map(str::to_owned).to_vec();
@@ -218,24 +320,35 @@ impl Keeper {
             ..Talk::new("persona.missing", pick(questions), answer, needed)
         }
     }
+}
 
-    fn unknown(&self, random: &mut Random, split: Split, has_tools: bool) -> Talk {
-        let other = name(random, split);
-        let mut questions = vec![
-            format!("Who is the king of {other}?"),
-            format!("How old is {other}?"),
-            "How old are you?".to_owned(),
-        ];
-        if !has_tools {
-            questions.extend([
-                format!("Where does {other} live?"),
-                format!("How far is it to {other}?"),
-                "Will it rain tomorrow?".to_owned(),
-            ]);
-        }
-        let question = random.of(&questions).clone();
-        Talk { is_unknown: true, ..Talk::new("persona.unknown", question, UNKNOWN.to_owned(), Vec::new()) }
+fn unknown(random: &mut Random, split: Split, has_tools: bool) -> Talk {
+    let looked_up = LOOKED_UP.iter().filter(|_| !has_tools);
+    let questions: Vec<&str> = UNANSWERED.iter().chain(looked_up).copied().collect();
+    let question = random.of(&questions).replace("{}", &name(random, split));
+    let question = typed(random, question);
+    Talk { is_unknown: true, ..Talk::new("persona.unknown", question, UNKNOWN.to_owned(), Vec::new()) }
+}
+
+fn small_talk(which: usize, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
+    let (said, answer, needed) = SMALL_TALK[which];
+    let said = pick(said.iter().map(|said| (*said).to_owned()).collect());
+    Talk::new("persona.talk", said, answer.to_owned(), vec![needed.to_owned()])
+}
+
+/// As somebody in a hurry types it, sometimes.
+fn typed(random: &mut Random, mut question: String) -> String {
+    if random.chance(SLOPPY) {
+        question.truncate(question.trim_end_matches(['.', '!', '?']).len());
     }
+    let is_i = question.starts_with("I ");
+    if random.chance(SLOPPY)
+        && !is_i
+        && let Some(first) = question.get_mut(..1)
+    {
+        first.make_ascii_lowercase();
+    }
+    question
 }
 
 /// How often a keeper has tools, and how often one who has them is asked for what they do.

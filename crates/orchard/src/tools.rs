@@ -15,6 +15,8 @@ enum Kind {
     Name,
     /// A thing.
     Thing,
+    /// A few words.
+    Phrase,
     /// A whole number from 2 up to this.
     Number(usize),
     /// One of these.
@@ -50,6 +52,8 @@ const FAMILIES: [Family; 14] = [
             "What is the weather in {0}?",
             "How is the weather in {0}?",
             "Tell me the weather of {0}.",
+            "Check the weather in {0}.",
+            "Is it cold in {0}?",
         ],
         result: ("degrees", Kind::Number(35)),
         answer: "In {0} it is {r} degrees.",
@@ -58,8 +62,17 @@ const FAMILIES: [Family; 14] = [
         verbs: ["send", "write", "post", "deliver", "pass", "mail", "text", "hand"],
         nouns: ["message", "note", "letter"],
         description: "Sends a message to a person.",
-        parameters: &[(["person", "name", "who"], Kind::Name), (["text", "message", "content"], Kind::Thing)],
-        requests: &["Send {0} the message {1}.", "Write {0} a message: {1}.", "Tell {0} this: {1}."],
+        parameters: &[
+            (["person", "name", "who"], Kind::Name),
+            (["text", "message", "content"], Kind::Phrase),
+        ],
+        requests: &[
+            "Send {0} the message {1}.",
+            "Write {0} a message: {1}.",
+            "Tell {0} this: {1}.",
+            "Send a letter to {0} that says {1}.",
+            "Write to {0}: {1}.",
+        ],
         result: ("status", DONE),
         answer: "The message to {0} is {r}.",
     },
@@ -230,6 +243,7 @@ impl Kind {
         match self {
             Kind::Name => json!(name(random, split)),
             Kind::Thing => json!(things(random, 1).first().map_or("rope", |thing| thing.0)),
+            Kind::Phrase => json!(phrase(random, split)),
             Kind::Number(most) => json!(2 + random.below(most - 1)),
             Kind::OneOf(words) => json!(random.pick(words)),
         }
@@ -237,11 +251,36 @@ impl Kind {
 
     fn schema(self) -> Value {
         match self {
-            Kind::Name | Kind::Thing => json!({"type": "string"}),
+            Kind::Name | Kind::Thing | Kind::Phrase => json!({"type": "string"}),
             Kind::Number(_) => json!({"type": "integer"}),
             Kind::OneOf(words) => json!({"type": "string", "enum": words}),
         }
     }
+}
+
+/// What messages say: `{n}` is a name, `{t}` a thing.
+const PHRASES: [&str; 16] = [
+    "{t}",
+    "hello",
+    "thank you",
+    "come home",
+    "I am late",
+    "see you at the {t}",
+    "{n} is here",
+    "bring the {t}",
+    "the {t} is ready",
+    "meet me in {n}",
+    "we need a {t}",
+    "wait for {n}",
+    "I found your {t}",
+    "all is well in {n}",
+    "do not forget the {t}",
+    "{n} wants to see you",
+];
+
+fn phrase(random: &mut Random, split: Split) -> String {
+    let phrase = random.pick(&PHRASES).replace("{n}", &name(random, split));
+    phrase.replace("{t}", things(random, 1)[0].0)
 }
 
 /// A tool of a family under one of its names, and its parameters.
