@@ -40,6 +40,8 @@ pub struct Files {
     sources: Vec<Source>,
     places: Vec<Place>,
     seed: u64,
+    /// How often a conversation loses its lines of thought.
+    drop_thoughts: f64,
     /// An epoch and the order of its rows.
     order: RefCell<Option<(u64, Vec<usize>)>>,
 }
@@ -148,11 +150,11 @@ impl Source {
 }
 
 impl Files {
-    /// Reads and checks all rows.
+    /// Reads and checks all rows. `drop_thoughts`: how often a conversation is learned without its lines of thought.
     ///
     /// # Errors
     /// If a file cannot be read, a row is not what it should be, or there is none.
-    pub fn open(paths: &[PathBuf], seed: u64) -> Result<Files> {
+    pub fn open(paths: &[PathBuf], seed: u64, drop_thoughts: f64) -> Result<Files> {
         let (mut sources, mut places) = (Vec::new(), Vec::new());
         for path in paths {
             let file = File::open(path).map_err(|cause| Error::Io { path: path.clone(), cause })?;
@@ -169,7 +171,7 @@ impl Files {
         }
         match places.is_empty() {
             true => Err(Error::NoRows { path: paths.first().cloned().unwrap_or_default() }),
-            false => Ok(Files { sources, places, seed, order: RefCell::default() }),
+            false => Ok(Files { sources, places, seed, drop_thoughts, order: RefCell::default() }),
         }
     }
 
@@ -196,6 +198,14 @@ impl Files {
         place
     }
 
+    /// A conversation with its lines of thought, or without.
+    fn with_thoughts(&self, mut conversation: Conversation, index: u64) -> Conversation {
+        if Random::new(self.seed).named("thoughts").named(&index.to_string()).chance(self.drop_thoughts) {
+            conversation.messages.iter_mut().for_each(|message| message.reasoning_content = None);
+        }
+        conversation
+    }
+
     /// What is learned from row number `index`.
     ///
     /// # Errors
@@ -205,7 +215,9 @@ impl Files {
         let source = &self.sources[place.source];
         let examples = match source.content(place)? {
             Content::Text(text) => text_example(writer, &text).map(|example| vec![example]),
-            Content::Conversation(conversation) => writer.examples(&conversation, prompt_weight),
+            Content::Conversation(conversation) => {
+                writer.examples(&self.with_thoughts(conversation, index), prompt_weight)
+            }
         };
         examples.map_err(|cause| source.wrong(place.line, cause.to_string()))
     }
@@ -277,7 +289,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.jsonl");
         std::fs::write(&path, lines).expect("a file");
-        Files::open(&[path], 5)
+        Files::open(&[path], 5, 0.5)
     }
 
     fn contents(files: &Files) -> Vec<Content> {
@@ -319,9 +331,9 @@ mod tests {
     fn parquet_has_the_rows_of_jsonl() {
         let fixture =
             |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/data").join(name);
-        let of = |name: &str| contents(&Files::open(&[fixture(name)], 0).expect("rows"));
+        let of = |name: &str| contents(&Files::open(&[fixture(name)], 0, 0.0).expect("rows"));
         assert_eq!(of("talk.parquet"), of("talk.jsonl"));
-        let error = Files::open(&[fixture("gone.parquet")], 0).expect_err("no file").to_string();
+        let error = Files::open(&[fixture("gone.parquet")], 0, 0.0).expect_err("no file").to_string();
         assert!(error.contains("gone.parquet"), "{error}");
     }
 
@@ -333,7 +345,7 @@ mod tests {
         let path = folder.path().join("a.parquet");
         let open = |bytes: &[u8]| {
             std::fs::write(&path, bytes).expect("a file");
-            Files::open(std::slice::from_ref(&path), 0)
+            Files::open(std::slice::from_ref(&path), 0, 0.0)
         };
         assert!(open(&whole).is_ok());
         for at in 0..whole.len() {
@@ -344,6 +356,19 @@ mod tests {
                 let _ = open(&bytes);
             }
         }
+    }
+
+    #[test]
+    fn thoughts_are_dropped_as_often_as_said_and_always_of_the_same_rows() {
+        let row = r#"{"messages": [{"role": "assistant", "content": "x", "reasoning_content": "hm"}]}"#;
+        let files = files(row).expect("rows");
+        let thinks = |index: u64| {
+            let Content::Conversation(conversation) = contents(&files).remove(0) else { return false };
+            files.with_thoughts(conversation, index).messages[0].reasoning_content.is_some()
+        };
+        let first: Vec<bool> = (0..200).map(thinks).collect();
+        assert_eq!(first, (0..200).map(thinks).collect::<Vec<bool>>());
+        assert!((80..120).contains(&first.iter().filter(|thinks| **thinks).count()));
     }
 
     #[test]

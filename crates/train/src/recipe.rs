@@ -100,6 +100,8 @@ pub struct Data {
     pub orchard: BTreeMap<String, f64>,
     /// How much tokens weigh that are not the assistant's, relative to those that are.
     pub prompt_weight: f32,
+    /// How often a conversation of files is learned without its lines of thought, thinking switched off.
+    pub drop_thoughts: f64,
 }
 
 impl Default for Data {
@@ -111,6 +113,7 @@ impl Default for Data {
             eval_files: Vec::new(),
             orchard: orchard.into(),
             prompt_weight: 0.0,
+            drop_thoughts: 0.0,
         }
     }
 }
@@ -234,6 +237,9 @@ impl Recipe {
         if !(optimiser.lr > 0.0 && optimiser.lr.is_finite()) {
             return problem("`optimiser.lr` must be above 0");
         }
+        if !(0.0..=1.0).contains(&self.data.drop_thoughts) {
+            return problem("`data.drop_thoughts` must be between 0 and 1");
+        }
         let of_stages = self.stages.iter().filter_map(|stage| stage.orchard.as_ref());
         [&self.data.orchard].into_iter().chain(of_stages).try_for_each(|orchard| shares(orchard).map(|_| ()))
     }
@@ -311,6 +317,7 @@ mod tests {
         refused(TEXT, "data.orchard.fact=1", "fact = 1");
         refused(TEXT, "data.orchard.facts=-1", "above 0");
         refused(&format!("{TEXT}\n[[stages]]\nstep = 1\norchard = {{ tool = 1 }}"), "", "tool = 1");
+        refused(TEXT, "data.drop_thoughts=30", "between 0 and 1");
         refused(TEXT, "optimiser.lr=0", "optimiser.lr");
         refused(TEXT, "optimiser", "key=value");
         refused(TEXT, "optimiser.method=sgd", "sgd");

@@ -440,13 +440,17 @@ impl Run {
 fn sources(data: &Data) -> Result<(Source, Option<Source>)> {
     let shares = shares(&data.orchard)?;
     let exercises = |split| Source::Orchard(Orchard { split, seed: data.seed, shares: shares.clone() });
-    let rows = |paths: &[PathBuf]| Files::open(paths, data.seed).map(Source::Files);
+    let rows =
+        |paths: &[PathBuf], drop_thoughts| Files::open(paths, data.seed, drop_thoughts).map(Source::Files);
     let examined = match (data.eval_files.is_empty(), data.files.is_empty()) {
-        (false, _) => Some(rows(&data.eval_files)?),
+        (false, _) => Some(rows(&data.eval_files, 0.0)?),
         (true, true) => Some(exercises(Split::Test)),
         (true, false) => None,
     };
-    Ok((if data.files.is_empty() { exercises(Split::Train) } else { rows(&data.files)? }, examined))
+    Ok((
+        if data.files.is_empty() { exercises(Split::Train) } else { rows(&data.files, data.drop_thoughts)? },
+        examined,
+    ))
 }
 
 /// Checkpoints of a run, oldest first.

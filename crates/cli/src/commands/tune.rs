@@ -63,7 +63,8 @@ struct TuneArgs {
 /// Fine-tune all of a model
 ///
 /// Learns what the assistant says in conversations, each answer from the prompt that the chat template makes; a line of
-/// thought is learned where there is one. `tangelo train` takes the same recipes; RUN/recipe.toml shows this one.
+/// thought is learned where there is one; `--set data.drop_thoughts=0.3` learns three in ten conversations without theirs, so
+/// that thinking can be switched on and off. `tangelo train` takes the same recipes; RUN/recipe.toml shows this one.
 #[derive(Debug, clap::Args)]
 pub struct SftArgs {
     #[command(flatten)]
