@@ -33,6 +33,11 @@ impl Batch {
         self.targets.extend(targets.map(|(&token, &weight)| Target { token, weight }));
     }
 
+    /// Whether this sequence would bring it, if it is not empty, beyond so many tokens.
+    pub fn is_full(&self, tokens: &[TokenId], most: usize) -> bool {
+        !self.tokens.is_empty() && self.tokens.len() + tokens.len().saturating_sub(1) > most
+    }
+
     /// The sum of all weights.
     pub fn weight(&self) -> f64 {
         self.targets.iter().map(|target| f64::from(target.weight)).sum()

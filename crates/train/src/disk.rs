@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use tangelo_core::DType;
@@ -43,7 +43,7 @@ pub(crate) struct Tensors {
 impl Tensors {
     pub fn read(path: &Path) -> Result<Tensors> {
         let bytes = read(path)?;
-        let header = parse_header(&bytes, bytes.len())?;
+        let header = parse_header(&bytes, bytes.len()).map_err(|error| error.in_file(path))?;
         Ok(Tensors { path: path.to_path_buf(), bytes, header })
     }
 
@@ -71,6 +71,17 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|cause| io(path, cause))
 }
 
+/// Writes a file and brings it to disk.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<()> {
-    fs::write(path, contents).map_err(|cause| io(path, cause))
+    let write = || {
+        let mut file = fs::File::create(path)?;
+        file.write_all(contents)?;
+        file.sync_all()
+    };
+    write().map_err(|cause| io(path, cause))
+}
+
+/// Brings the names in a folder to disk, where a system can do that.
+pub(crate) fn sync_folder(folder: &Path) {
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
 }

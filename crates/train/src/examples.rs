@@ -7,10 +7,11 @@ use tangelo_orchard::{Split, Subject, exercise};
 
 use crate::error::{Error, Result};
 use crate::files::Files;
+use crate::recipe::{Data, shares};
 use tangelo_core::random::Random;
 
-/// What is learned; the other split is for examination.
-pub const LEARNED: Split = Split::Train;
+/// The weight of what the assistant says.
+const ANSWER: f32 = 1.0;
 
 /// Tokens, and the weight of each as something to be learned.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +25,8 @@ pub struct Example {
 }
 
 impl Example {
-    /// Sequences of at most `context` tokens to predict from: all of a text, the end of a conversation.
+    /// Sequences of at most `context` tokens to predict from: all of a text, the end of a conversation. An answer that
+    /// loses its beginning is not learned: nothing would say what it answers.
     pub fn cut(self, context: usize) -> Vec<Example> {
         let Example { mut tokens, mut weights, is_text } = self;
         let most = context + 1;
@@ -32,6 +34,10 @@ impl Example {
             let beyond = tokens.len().saturating_sub(most);
             tokens.drain(..beyond);
             weights.drain(..beyond);
+            if beyond > 0 {
+                let rest = weights.iter_mut().take_while(|weight| **weight == ANSWER);
+                rest.for_each(|weight| *weight = 0.0);
+            }
             return vec![Example { tokens, weights, is_text }];
         }
         // The last token of a piece is the first of the next, where it is read and not learned again.
@@ -66,6 +72,17 @@ impl Writer {
         thinks: bool,
         prompt_weight: f32,
     ) -> Result<Example> {
+        let [prompt, answer] = self.written(conversation, answer, thinks)?;
+        let encode = |text: &str| self.tokenizer.encode(text, EncodeOptions::PROMPT);
+        let (mut tokens, of_answer) = (encode(&prompt)?, encode(&answer)?);
+        let mut weights = vec![prompt_weight; tokens.len()];
+        weights.resize(tokens.len() + of_answer.len(), ANSWER);
+        tokens.extend(of_answer);
+        Ok(Example { tokens, weights, is_text: false })
+    }
+
+    /// A prompt, and the answer to it as the model writes it.
+    fn written(&self, conversation: &Conversation, answer: &Message, thinks: bool) -> Result<[String; 2]> {
         let options = RenderOptions {
             add_generation_prompt: true,
             enable_thinking: Some(thinks),
@@ -78,13 +95,19 @@ impl Writer {
         let whole = self.renderer.render(&whole, &options)?.prompt;
         let answer = whole.strip_prefix(&prompt).ok_or(Error::TemplateParts)?;
         // What the template writes after the end of the turn is not the model's.
-        let answer = answer.trim_end_matches('\n');
-        let encode = |text: &str| self.tokenizer.encode(text, EncodeOptions::PROMPT);
-        let (mut tokens, of_answer) = (encode(&prompt)?, encode(answer)?);
-        let mut weights = vec![prompt_weight; tokens.len()];
-        weights.resize(tokens.len() + of_answer.len(), 1.0);
-        tokens.extend(of_answer);
-        Ok(Example { tokens, weights, is_text: false })
+        let answer = answer.trim_end_matches('\n').to_owned();
+        Ok([prompt, answer])
+    }
+
+    /// Whether every answer of a conversation can be written.
+    ///
+    /// # Errors
+    /// As [`Writer::example`].
+    pub fn check(&self, conversation: &Conversation) -> Result<()> {
+        answers(conversation).try_for_each(|(before, answer)| {
+            self.written(&before, answer, thinks(answer))?;
+            Ok(())
+        })
     }
 
     /// Every answer of a conversation; answers whose beginning is another one with its prompt are one sequence with it.
@@ -93,16 +116,8 @@ impl Writer {
     /// As [`Writer::example`].
     pub fn examples(&self, conversation: &Conversation, prompt_weight: f32) -> Result<Vec<Example>> {
         let mut found: Vec<Example> = Vec::new();
-        for (at, answer) in conversation.messages.iter().enumerate() {
-            if answer.role != Role::Assistant {
-                continue;
-            }
-            let before = Conversation {
-                messages: conversation.messages[..at].to_vec(),
-                tools: conversation.tools.clone(),
-            };
-            let thinks = answer.reasoning_content.as_ref().is_some_and(|thought| !thought.trim().is_empty());
-            let mut example = self.example(&before, answer, thinks, prompt_weight)?;
+        for (before, answer) in answers(conversation) {
+            let mut example = self.example(&before, answer, thinks(answer), prompt_weight)?;
             match found.last_mut().filter(|last| example.tokens.starts_with(&last.tokens)) {
                 Some(last) => {
                     example.weights[..last.weights.len()].copy_from_slice(&last.weights);
@@ -115,6 +130,28 @@ impl Writer {
     }
 }
 
+/// Answers to learn, each with what comes before it. What the assistant says first of all, to nobody, is none.
+fn answers(conversation: &Conversation) -> impl Iterator<Item = (Conversation, &Message)> {
+    let Conversation { messages, tools } = conversation;
+    let is_answer = |(at, message): &(usize, &Message)| *at > 0 && message.role == Role::Assistant;
+    messages.iter().enumerate().filter(is_answer).map(|(at, answer)| {
+        (Conversation { messages: messages[..at].to_vec(), tools: tools.clone() }, answer)
+    })
+}
+
+fn thinks(answer: &Message) -> bool {
+    answer.reasoning_content.as_ref().is_some_and(|thought| !thought.trim().is_empty())
+}
+
+/// A conversation as one text.
+///
+/// # Errors
+/// If the template refuses it.
+pub(crate) fn whole(renderer: &Renderer, conversation: &Conversation) -> Result<String> {
+    let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
+    Ok(renderer.render(conversation, &options)?.prompt)
+}
+
 /// Where examples come from, each by its number.
 #[derive(Debug)]
 pub enum Source {
@@ -125,11 +162,56 @@ pub enum Source {
 }
 
 impl Source {
+    /// What is learned.
+    ///
+    /// # Errors
+    /// If files cannot be read, or no subject of the orchard is named.
+    pub fn learned(data: &Data) -> Result<Source> {
+        match data.files.is_empty() {
+            true => Ok(Source::Orchard(Orchard::new(data, Split::Train)?)),
+            false => Ok(Source::Files(Files::open(&data.files, data.seed, data.drop_thoughts)?)),
+        }
+    }
+
+    /// What is examined, if something is.
+    ///
+    /// # Errors
+    /// As [`Source::learned`].
+    pub fn examined(data: &Data) -> Result<Option<Source>> {
+        Ok(match (data.eval_files.is_empty(), data.files.is_empty()) {
+            (false, _) => Some(Source::Files(Files::open(&data.eval_files, data.seed, 0.0)?)),
+            (true, true) => Some(Source::Orchard(Orchard::new(data, Split::Test)?)),
+            (true, false) => None,
+        })
+    }
+
     /// How many there are before they come again; `None` if that is never.
     pub fn num_rows(&self) -> Option<u64> {
         match self {
             Source::Orchard(_) => None,
             Source::Files(files) => Some(files.num_rows()),
+        }
+    }
+
+    /// Whether all there is can be learned, as far as that can be seen beforehand.
+    ///
+    /// # Errors
+    /// If something cannot.
+    pub fn check(&self, writer: &Writer) -> Result<()> {
+        match self {
+            Source::Orchard(_) => Ok(()),
+            Source::Files(files) => files.check(writer),
+        }
+    }
+
+    /// Text number `index`, for learning a tokenizer.
+    ///
+    /// # Errors
+    /// If the template refuses it.
+    pub fn text(&self, renderer: &Renderer, index: u64) -> Result<String> {
+        match self {
+            Source::Orchard(orchard) => orchard.text(renderer, index),
+            Source::Files(files) => files.text(renderer, index),
         }
     }
 
@@ -158,6 +240,10 @@ pub struct Orchard {
 }
 
 impl Orchard {
+    fn new(data: &Data, split: Split) -> Result<Orchard> {
+        Ok(Orchard { split, seed: data.seed, shares: shares(&data.orchard)? })
+    }
+
     /// The subject of an example.
     fn subject(&self, index: u64) -> Subject {
         let total: f64 = self.shares.iter().map(|(_, share)| share).sum();
@@ -192,8 +278,7 @@ impl Orchard {
     /// # Errors
     /// If the template cannot write it.
     pub fn text(&self, renderer: &Renderer, index: u64) -> Result<String> {
-        let options = RenderOptions { add_generation_prompt: false, ..RenderOptions::default() };
-        Ok(renderer.render(&self.conversation(index), &options)?.prompt)
+        whole(renderer, &self.conversation(index))
     }
 }
 
@@ -206,6 +291,9 @@ mod tests {
         let example = |is_text| Example { tokens: (0..10).collect(), weights: vec![1.0; 10], is_text };
         let tokens = |pieces: Vec<Example>| pieces.into_iter().map(|piece| piece.tokens).collect::<Vec<_>>();
         assert_eq!(tokens(example(false).cut(4)), [vec![5, 6, 7, 8, 9]]);
+        let answers = Example { weights: vec![0., 1., 1., 0., 0., 1., 1., 0., 1., 1.], ..example(false) };
+        assert_eq!(answers.clone().cut(4)[0].weights, [0., 0., 0., 1., 1.], "half an answer is none");
+        assert_eq!(answers.cut(9)[0].weights[1], 1.0);
         assert_eq!(tokens(example(true).cut(4)), [vec![0, 1, 2, 3, 4], vec![4, 5, 6, 7, 8], vec![8, 9]]);
         assert_eq!(tokens(example(true).cut(9)), [(0..10).collect::<Vec<u32>>()]);
     }

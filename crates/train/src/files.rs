@@ -7,6 +7,9 @@
 //!
 //! A parquet file has columns of these names; other columns, and what is null, are not looked at.
 //!
+//! A thought in `<think>` at the beginning of an answer is taken for its `reasoning_content`. A row with both keys is a
+//! conversation.
+//!
 //! Of a conversation every answer is learned, each as it is asked for: where the template takes lines of thought out of past
 //! answers, a conversation is several sequences. Of a text everything is learned. Rows come in another order in every epoch,
 //! which follows from the seed.
@@ -26,13 +29,13 @@ use parquet::record::Field;
 use parquet::schema::types::Type;
 use serde::Deserialize;
 use serde_json::Value;
-use tangelo_chat::{Conversation, Message, Role, Tool};
+use tangelo_chat::{Conversation, Message, Renderer, Role, Tool};
 use tangelo_core::random::Random;
 use tangelo_formats::tokenizer::EncodeOptions;
 
 use crate::caught::caught;
 use crate::error::{Error, Result};
-use crate::examples::{Example, Writer};
+use crate::examples::{Example, Writer, whole};
 
 /// Files of rows.
 #[derive(Debug)]
@@ -85,17 +88,32 @@ const COLUMNS: [&str; 3] = ["text", "messages", "tools"];
 impl Content {
     fn parse(line: &[u8]) -> std::result::Result<Content, String> {
         match serde_json::from_slice(line).map_err(|cause| cause.to_string())? {
-            Written { text: Some(text), .. } if !text.is_empty() => Ok(Content::Text(text)),
-            Written { messages: Some(messages), tools, .. } if !messages.is_empty() => {
-                if !messages.iter().any(|message| message.role == Role::Assistant) {
+            Written { messages: Some(mut messages), tools, .. } if !messages.is_empty() => {
+                messages.iter_mut().for_each(split_thought);
+                if !messages.iter().skip(1).any(|message| message.role == Role::Assistant) {
                     return Err(
-                        "the conversation has no assistant message, so there is nothing to learn".into()
+                        "the conversation has no assistant message that answers another one, so there is \
+                                nothing to learn"
+                            .into(),
                     );
                 }
                 Ok(Content::Conversation(Conversation { messages, tools: list_of_tools(tools)? }))
             }
+            Written { text: Some(text), .. } if !text.is_empty() => Ok(Content::Text(text)),
             _ => Err("expected an object with `messages` or a `text` that is not empty".into()),
         }
+    }
+}
+
+/// Takes a thought out of what an assistant says, where data sets often have it.
+fn split_thought(message: &mut Message) {
+    let is_whole = message.role == Role::Assistant && message.reasoning_content.is_none();
+    let content = message.content.as_deref().filter(|_| is_whole).map(str::trim_start);
+    if let Some((thought, said)) =
+        content.and_then(|content| content.strip_prefix("<think>")?.split_once("</think>"))
+    {
+        let (thought, said) = (thought.trim().to_owned(), said.trim_start().to_owned());
+        (message.reasoning_content, message.content) = (Some(thought), Some(said));
     }
 }
 
@@ -178,6 +196,37 @@ impl Files {
     /// Number of rows.
     pub fn num_rows(&self) -> u64 {
         self.places.len() as u64
+    }
+
+    /// Writes every row once, so that one which cannot be learned is found before the first step.
+    ///
+    /// # Errors
+    /// If the template refuses a row.
+    pub fn check(&self, writer: &Writer) -> Result<()> {
+        self.places.iter().try_for_each(|place| {
+            let source = &self.sources[place.source];
+            match source.content(*place)? {
+                Content::Text(_) => Ok(()),
+                Content::Conversation(conversation) => {
+                    writer.check(&conversation).map_err(|cause| source.wrong(place.line, cause.to_string()))
+                }
+            }
+        })
+    }
+
+    /// The text of row number `index`, for learning a tokenizer.
+    ///
+    /// # Errors
+    /// As [`Files::examples`].
+    pub fn text(&self, renderer: &Renderer, index: u64) -> Result<String> {
+        let place = self.place(index);
+        let source = &self.sources[place.source];
+        match source.content(place)? {
+            Content::Text(text) => Ok(text),
+            Content::Conversation(conversation) => {
+                whole(renderer, &conversation).map_err(|cause| source.wrong(place.line, cause.to_string()))
+            }
+        }
     }
 
     /// Where row number `index` of the endless sequence of epochs lies.
@@ -282,6 +331,8 @@ fn text_example(writer: &Writer, text: &str) -> Result<Example> {
 mod tests {
     use std::path::Path;
 
+    use serde_json::json;
+
     use super::*;
 
     /// Files of one temporary file with these lines.
@@ -302,15 +353,15 @@ mod tests {
         let parse =
             |text: &str| files(&format!("{{\"text\": \"x\"}}\n\n{text}")).map_err(|error| error.to_string());
         assert!(parse(r#"{"text": "x"}"#).is_ok());
-        let tools =
-            r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "[{\"name\": \"t\"}]"}"#;
+        let tools = r#"{"messages": [{"role": "user"}, {"role": "assistant", "content": "x"}], "tools": "[{\"name\": \"t\"}]"}"#;
         assert!(parse(tools).is_ok());
-        assert!(parse(r#"{"messages": [{"role": "assistant", "content": "x"}]}"#).is_ok());
         for (text, expected) in [
             ("{", "EOF"),
             (r#"{"text": ""}"#, "`text` that is not empty"),
+            (r#"{"text": "x", "messages": [{"role": "user", "content": "x"}]}"#, "no assistant message"),
             (r#"{"messages": [{"content": "x"}]}"#, "role"),
-            (r#"{"messages": [{"role": "assistant", "content": "x"}], "tools": "{"}"#, "`tools`"),
+            (r#"{"messages": [{"role": "assistant", "content": "x"}]}"#, "no assistant message"),
+            (r#"{"messages": [{"role": "user"}, {"role": "assistant"}], "tools": "{"}"#, "`tools`"),
             (r#"{"txt": "x"}"#, "`messages` or a `text`"),
             (r#"{"messages": [{"role": "user", "content": "x"}]}"#, "no assistant message"),
         ] {
@@ -325,6 +376,20 @@ mod tests {
         let files = files("{\"text\": \"one\"}\r\n \n{\"text\": \"zw\u{f6}lf\"}\n{\"text\": \"three\"}")
             .expect("rows");
         assert_eq!(contents(&files), ["one", "zw\u{f6}lf", "three"].map(|text| Content::Text(text.into())));
+    }
+
+    #[test]
+    fn thoughts_are_found_within_what_is_said() {
+        let of = |content: &str| {
+            let row = json!({"messages": [{"role": "user"}, {"role": "assistant", "content": content}]});
+            let files = files(&row.to_string()).expect("a row");
+            let Content::Conversation(mut conversation) = contents(&files).remove(0) else { panic!("{row}") };
+            let Message { content, reasoning_content, .. } = conversation.messages.remove(1);
+            (content.unwrap_or_default(), reasoning_content)
+        };
+        assert_eq!(of("<think>\nhm\n</think>\n\nYes"), ("Yes".into(), Some("hm".into())));
+        assert_eq!(of("Say </think>."), ("Say </think>.".into(), None));
+        assert_eq!(of("<think> for ever"), ("<think> for ever".into(), None));
     }
 
     #[test]
@@ -360,11 +425,11 @@ mod tests {
 
     #[test]
     fn thoughts_are_dropped_as_often_as_said_and_always_of_the_same_rows() {
-        let row = r#"{"messages": [{"role": "assistant", "content": "x", "reasoning_content": "hm"}]}"#;
+        let row = r#"{"messages": [{"role": "user"}, {"role": "assistant", "reasoning_content": "hm"}]}"#;
         let files = files(row).expect("rows");
         let thinks = |index: u64| {
             let Content::Conversation(conversation) = contents(&files).remove(0) else { return false };
-            files.with_thoughts(conversation, index).messages[0].reasoning_content.is_some()
+            files.with_thoughts(conversation, index).messages[1].reasoning_content.is_some()
         };
         let first: Vec<bool> = (0..200).map(thinks).collect();
         assert_eq!(first, (0..200).map(thinks).collect::<Vec<bool>>());

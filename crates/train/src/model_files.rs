@@ -28,6 +28,15 @@ pub(crate) fn companions(from: &Path, config: &Config) -> Result<Companions> {
             found.insert(name, read(&path)?);
         }
     }
+    // Older models have their template among the settings of the tokenizer.
+    let settings = found.get("tokenizer_config.json");
+    let settings: serde_json::Value =
+        settings.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    if let (false, Some(template)) =
+        (found.contains_key("chat_template.jinja"), settings["chat_template"].as_str())
+    {
+        found.insert("chat_template.jinja", template.as_bytes().to_vec());
+    }
     for needed in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         if !found.contains_key(needed) {
             return Err(Error::NoFile { path: from.join(needed) });

@@ -48,8 +48,7 @@ impl Linear {
     /// (l, in) → (l, out).
     fn apply(&self, tape: &Tape<'_>, x: Var) -> Var {
         let Some(adapter) = self.adapter else { return tape.linear(x, self.weight, self.bias) };
-        let added = tape.linear(tape.linear(x, adapter.a, None), adapter.b, None);
-        let added = tape.scale(added, adapter.scale);
+        let added = tape.linear_scaled(tape.linear(x, adapter.a, None), adapter.b, adapter.scale);
         match adapter.magnitude {
             None => tape.add(tape.linear(x, self.weight, self.bias), added),
             Some(m) => {

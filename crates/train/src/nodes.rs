@@ -9,7 +9,7 @@ use tangelo_ops::cross_entropy::{Target, cross_entropy};
 use tangelo_ops::elementwise::{add, gather_rows, relu2, relu2_backward};
 use tangelo_ops::embedding::embed_backward;
 use tangelo_ops::mamba2::{Mixer, MixerGradients, mamba2, mamba2_backward};
-use tangelo_ops::matmul::{Factor, add_product, matmul};
+use tangelo_ops::matmul::{Factor, Packed, add_product, matmul};
 use tangelo_ops::rms_norm::{rms_norm, rms_norm_backward};
 use tangelo_ops::ssd::SsdGradients;
 use tangelo_ops::{Cx, Mat, Vector};
@@ -101,21 +101,39 @@ impl<'t> Tape<'t> {
         })
     }
 
-    /// x · factor.
-    pub fn scale(&self, x: Var, factor: f32) -> Var {
-        let mut scaled = copy(self.cx, &self.value(x));
-        scaled.data_mut().iter_mut().for_each(|x| *x *= factor);
-        self.push(scaled, move |mut d, pass| {
-            d.data_mut().iter_mut().for_each(|d| *d *= factor);
-            pass.give(x, d);
+    /// x · (s·W)ᵀ.
+    ///
+    /// # Panics
+    /// If the system has no memory for the scaled weight.
+    pub fn linear_scaled(&self, x: Var, weight: ParamId, s: f32) -> Var {
+        let (cx, params, input) = (self.cx, self.params, self.value(x));
+        let param = params.get(weight);
+        let [rows, cols] = param.matrix();
+        let scaled: Vec<f32> = param.data.iter().map(|w| w * s).collect();
+        let scaled = Packed::of_floats(cx, rows, cols, &scaled).expect("memory for a weight beside itself");
+        self.push(matmul(cx, input.view(), &scaled, None), move |mut dy, pass| {
+            dy.data_mut().iter_mut().for_each(|d| *d *= s);
+            if let Some(gradient) = pass.gradients.of_mut(weight) {
+                add_product(cx, Factor::from(&dy).transposed(), Factor::from(&*input), gradient);
+            }
+            let mut dx = zeros(cx, dy.rows(), cols);
+            add_product(
+                cx,
+                Factor::from(&dy),
+                Factor::new(&params.get(weight).data, rows, cols),
+                dx.data_mut(),
+            );
+            pass.give(x, dx);
         })
     }
 
     /// Every column j times its factor, m over its length, plus its bias; the lengths are held fixed.
     pub fn scale_columns(&self, x: Var, m: ParamId, lengths: Vec<f32>, bias: Option<ParamId>) -> Var {
         let (cx, params, input) = (self.cx, self.params, self.value(x));
-        let factors: Vec<f32> =
-            params.get(m).data.iter().zip(&lengths).map(|(m, length)| m / length).collect();
+        // A row of zeros stays one.
+        let shares: Vec<f32> =
+            lengths.iter().map(|length| if *length > 0.0 { 1.0 / length } else { 0.0 }).collect();
+        let factors: Vec<f32> = params.get(m).data.iter().zip(&shares).map(|(m, share)| m * share).collect();
         let bias_data = bias.map(|bias| params.get(bias).data.clone());
         let mut y = copy(cx, &input);
         for t in 0..y.rows() {
@@ -127,8 +145,8 @@ impl<'t> Tape<'t> {
         self.push(y, move |mut d, pass| {
             if let Some(gradient) = pass.gradients.of_mut(m) {
                 for t in 0..d.rows() {
-                    let terms = d.row(t).iter().zip(input.row(t)).zip(&lengths);
-                    gradient.iter_mut().zip(terms).for_each(|(sum, ((d, x), length))| *sum += d * x / length);
+                    let terms = d.row(t).iter().zip(input.row(t)).zip(&shares);
+                    gradient.iter_mut().zip(terms).for_each(|(sum, ((d, x), share))| *sum += d * x * share);
                 }
             }
             if let Some(gradient) = bias.and_then(|bias| pass.gradients.of_mut(bias)) {

@@ -182,16 +182,17 @@ impl Recipe {
     /// # Errors
     /// If it is not a recipe, or a change is of nothing.
     pub fn parse(text: &str, changes: &[String]) -> Result<Recipe> {
-        let failed = |cause: toml::de::Error| Error::Recipe {
-            problem: cause.to_string().trim_end().replace('\n', " "),
-        };
-        let mut table: toml::Table = toml::from_str(text).map_err(failed)?;
-        for change in changes {
-            apply(&mut table, change)?;
-        }
-        let recipe: Recipe = toml::Value::Table(table).try_into().map_err(failed)?;
+        let recipe: Recipe = toml::Value::Table(changed(text, changes)?).try_into().map_err(not_a_recipe)?;
         recipe.check()?;
         Ok(recipe)
+    }
+
+    /// Whether a recipe, which need not be whole, has an adapter.
+    ///
+    /// # Errors
+    /// If it is no TOML.
+    pub fn names_adapter(text: &str, changes: &[String]) -> Result<bool> {
+        Ok(changed(text, changes)?.contains_key("adapter"))
     }
 
     /// What holds when so many steps have been taken.
@@ -207,12 +208,54 @@ impl Recipe {
         })
     }
 
+    /// Whether every number lies where it means something.
+    fn check_numbers(&self) -> Result<()> {
+        let Recipe { data, optimiser, schedule, .. } = self;
+        let Settings { betas: [b1, b2], .. } = optimiser;
+        let within =
+            |name: &str, value: f64, range: std::ops::RangeInclusive<f64>| match range.contains(&value) {
+                true => Ok(()),
+                false => {
+                    let problem = format!(
+                        "`{name}` is {value:?} and must be from {:?} to {:?}",
+                        range.start(),
+                        range.end()
+                    );
+                    Err(Error::Recipe { problem })
+                }
+            };
+        // The largest value below one that a moment can be kept by.
+        let most = 1.0 - 1e-7;
+        within("data.prompt_weight", data.prompt_weight.into(), 0.0..=1.0)?;
+        within("data.drop_thoughts", data.drop_thoughts, 0.0..=1.0)?;
+        within("optimiser.lr", optimiser.lr, 1e-12..=1e30)?;
+        within("optimiser.weight_decay", optimiser.weight_decay, 0.0..=10.0)?;
+        within("optimiser.betas", *b1, 0.0..=most)?;
+        within("optimiser.betas", *b2, 0.0..=most)?;
+        within("optimiser.momentum", optimiser.momentum, 0.0..=most)?;
+        within("optimiser.eps", optimiser.eps, 1e-30..=1.0)?;
+        within("optimiser.clip", optimiser.clip, 0.0..=f64::MAX)?;
+        within("schedule.steps", schedule.steps as f64, 1.0..=1e12)?;
+        within("schedule.decay", schedule.decay, 0.0..=1.0)?;
+        within("schedule.end", schedule.end, 0.0..=1.0)?;
+        for stage in &self.stages {
+            within("stages.prompt_weight", stage.prompt_weight.unwrap_or(0.0).into(), 0.0..=1.0)?;
+            within("stages.lr", stage.lr.unwrap_or(1.0), 1e-12..=1e30)?;
+            within("stages.weight_decay", stage.weight_decay.unwrap_or(0.0), 0.0..=10.0)?;
+        }
+        if let Some(adapter) = &self.adapter {
+            within("adapter.rank", adapter.rank as f64, 0.0..=65_536.0)?;
+            within("adapter.alpha", adapter.alpha, 1e-6..=1e6)?;
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         let problem = |problem: &str| Err(Error::Recipe { problem: problem.to_owned() });
         if !self.stages.is_sorted_by_key(|stage| stage.step) {
             return problem("`stages` must be in the order of their steps");
         }
-        let Recipe { model, batch, run, optimiser, .. } = self;
+        let Recipe { model, batch, run, .. } = self;
         if model.from.is_some() == model.config.is_some() {
             return problem(
                 "`model` needs either `from`, a model to begin with, or `config`, the sizes of a new one",
@@ -234,15 +277,20 @@ impl Recipe {
         if run.checkpoint_every == 0 || run.keep == 0 || run.eval_every == 0 {
             return problem("`run.checkpoint_every`, `run.keep` and `run.eval_every` must be above 0");
         }
-        if !(optimiser.lr > 0.0 && optimiser.lr.is_finite()) {
-            return problem("`optimiser.lr` must be above 0");
-        }
-        if !(0.0..=1.0).contains(&self.data.drop_thoughts) {
-            return problem("`data.drop_thoughts` must be between 0 and 1");
-        }
+        self.check_numbers()?;
         let of_stages = self.stages.iter().filter_map(|stage| stage.orchard.as_ref());
         [&self.data.orchard].into_iter().chain(of_stages).try_for_each(|orchard| shares(orchard).map(|_| ()))
     }
+}
+
+fn not_a_recipe(cause: toml::de::Error) -> Error {
+    Error::Recipe { problem: cause.to_string().trim_end().replace('\n', " ") }
+}
+
+fn changed(text: &str, changes: &[String]) -> Result<toml::Table> {
+    let mut table: toml::Table = toml::from_str(text).map_err(not_a_recipe)?;
+    changes.iter().try_for_each(|change| apply(&mut table, change))?;
+    Ok(table)
 }
 
 fn apply(table: &mut toml::Table, change: &str) -> Result<()> {
@@ -317,7 +365,15 @@ mod tests {
         refused(TEXT, "data.orchard.fact=1", "fact = 1");
         refused(TEXT, "data.orchard.facts=-1", "above 0");
         refused(&format!("{TEXT}\n[[stages]]\nstep = 1\norchard = {{ tool = 1 }}"), "", "tool = 1");
-        refused(TEXT, "data.drop_thoughts=30", "between 0 and 1");
+        refused(TEXT, "data.drop_thoughts=30", "`data.drop_thoughts` is 30.0 and must be from 0.0 to 1.0");
+        refused(TEXT, "data.prompt_weight=-1", "data.prompt_weight");
+        refused(TEXT, "data.prompt_weight=nan", "data.prompt_weight");
+        refused(TEXT, "optimiser.betas=[0.9, 1.0]", "optimiser.betas");
+        refused(TEXT, "optimiser.eps=0", "optimiser.eps");
+        refused(TEXT, "schedule.steps=0", "schedule.steps");
+        refused(TEXT, "schedule.decay=1.5", "schedule.decay");
+        refused(TEXT, "adapter.rank=1000000000000", "adapter");
+        refused(&format!("{TEXT}\n[[stages]]\nstep = 1\nlr = -1"), "", "stages.lr");
         refused(TEXT, "optimiser.lr=0", "optimiser.lr");
         refused(TEXT, "optimiser", "key=value");
         refused(TEXT, "optimiser.method=sgd", "sgd");

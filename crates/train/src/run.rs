@@ -23,22 +23,20 @@ use tangelo_formats::template::ChatTemplate;
 use tangelo_formats::tokenizer::Tokenizer;
 use tangelo_formats::{Checkpoint, Config};
 use tangelo_ops::Cx;
-use tangelo_orchard::Split;
 
 use crate::adapter;
 use crate::adapter_files;
 use crate::batch::Batch;
-use crate::disk::{Tensors, create, io, read, write, write_tensors};
+use crate::disk::{Tensors, create, io, read, sync_folder, write, write_tensors};
 use crate::error::{Error, Result};
-use crate::examples::{Orchard, Source, Writer};
-use crate::files::Files;
+use crate::examples::{Source, Writer};
 use crate::init::{init, repair_embeddings};
 use crate::model_files::{self, Companions, companions};
 use crate::network::Network;
 use crate::optimiser::Optimiser;
 use crate::params::{Gradients, Params};
 use crate::plot;
-use crate::recipe::{Data, Recipe, shares};
+use crate::recipe::{Recipe, shares};
 
 const LOG_HEAD: &str = "step,examples,tokens,loss,lr,gradient,seconds,eval_loss";
 /// How far a run is.
@@ -154,7 +152,11 @@ impl Run {
         let writer = Writer { tokenizer, renderer: Renderer::new(template) };
         let mut network = Network::with_adapter(&config, &params, recipe.adapter.as_ref())?;
         network.recompute = recipe.model.recompute;
-        let (learned, examined) = sources(&recipe.data)?;
+        let (learned, examined) = (Source::learned(&recipe.data)?, Source::examined(&recipe.data)?);
+        [Some(&learned), examined.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|source| source.check(&writer))?;
         Ok(Run {
             folder: folder.to_path_buf(),
             companions,
@@ -178,6 +180,7 @@ impl Run {
     pub fn resume(folder: &Path) -> Result<Run> {
         let text = String::from_utf8_lossy(&read(&folder.join("recipe.toml"))?).into_owned();
         let recipe = Recipe::parse(&text, &[])?;
+        remove_parts(folder)?;
         let Some(newest) = checkpoints(folder)?.pop() else {
             return Run::begin_in(recipe, folder);
         };
@@ -295,21 +298,21 @@ impl Run {
                     is_whole = false;
                     break;
                 }
-                let inputs = piece.tokens.len().saturating_sub(1);
-                let is_full = |batch: &Batch| {
-                    !batch.tokens.is_empty() && batch.tokens.len() + inputs > size.micro_tokens
-                };
-                if batches.last().is_none_or(is_full) {
+                if batches.last().is_none_or(|batch| batch.is_full(&piece.tokens, size.micro_tokens)) {
                     batches.push(Batch::default());
                 }
                 if let Some(batch) = batches.last_mut() {
                     batch.push(&piece.tokens, &piece.weights);
                 }
-                total += inputs;
+                total += piece.tokens.len().saturating_sub(1);
                 progress.next_piece += 1;
             }
             if is_whole {
                 (progress.next_example, progress.next_piece) = (progress.next_example + 1, 0);
+            }
+            let read = progress.next_example - self.progress.next_example;
+            if total == 0 && self.learned.num_rows().is_some_and(|rows| read > rows) {
+                return Err(Error::TooShort);
             }
         }
         Ok(batches)
@@ -329,16 +332,16 @@ impl Run {
         for index in 0..examples {
             let examples = examined.examples(&self.writer, index, 0.0)?;
             for example in examples.into_iter().flat_map(|example| example.cut(self.recipe.batch.context)) {
-                batch.push(&example.tokens, &example.weights);
-                if batch.tokens.len() >= self.recipe.batch.micro_tokens {
+                if batch.is_full(&example.tokens, self.recipe.batch.micro_tokens) {
                     add(std::mem::take(&mut batch));
                 }
+                batch.push(&example.tokens, &example.weights);
             }
         }
         if !batch.tokens.is_empty() {
             add(batch);
         }
-        Ok(Some(sum / count.max(1) as f64))
+        Ok((count > 0).then(|| sum / count as f64))
     }
 
     fn log(&self, report: &Report) -> Result<()> {
@@ -373,6 +376,9 @@ impl Run {
     pub fn save(&self) -> Result<()> {
         let name = format!("step-{:06}", self.progress.step);
         let (path, part) = (self.folder.join(&name), self.folder.join(format!(".{name}.part")));
+        if path.exists() {
+            return Ok(());
+        }
         let _ = fs::remove_dir_all(&part);
         create(&part)?;
         match &self.recipe.adapter {
@@ -382,10 +388,9 @@ impl Run {
         self.save_moments(&part.join("trainer.safetensors"))?;
         let progress = serde_json::to_string_pretty(&self.progress).unwrap_or_default();
         write(&part.join("trainer.json"), progress.as_bytes())?;
-        if path.exists() {
-            fs::remove_dir_all(&path).map_err(|cause| io(&path, cause))?;
-        }
+        sync_folder(&part);
         fs::rename(&part, &path).map_err(|cause| io(&path, cause))?;
+        sync_folder(&self.folder);
         self.draw()?;
         let mut old = checkpoints(&self.folder)?;
         old.truncate(old.len().saturating_sub(self.recipe.run.keep));
@@ -436,32 +441,28 @@ impl Run {
     }
 }
 
-/// What is learned, and what is examined if something is.
-fn sources(data: &Data) -> Result<(Source, Option<Source>)> {
-    let shares = shares(&data.orchard)?;
-    let exercises = |split| Source::Orchard(Orchard { split, seed: data.seed, shares: shares.clone() });
-    let rows =
-        |paths: &[PathBuf], drop_thoughts| Files::open(paths, data.seed, drop_thoughts).map(Source::Files);
-    let examined = match (data.eval_files.is_empty(), data.files.is_empty()) {
-        (false, _) => Some(rows(&data.eval_files, 0.0)?),
-        (true, true) => Some(exercises(Split::Test)),
-        (true, false) => None,
-    };
-    Ok((
-        if data.files.is_empty() { exercises(Split::Train) } else { rows(&data.files, data.drop_thoughts)? },
-        examined,
-    ))
+/// Removes checkpoints that were being written when a run was killed.
+fn remove_parts(folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).map_err(|cause| io(folder, cause))?;
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(".step-") && name.ends_with(".part") {
+            fs::remove_dir_all(&path).map_err(|cause| io(&path, cause))?;
+        }
+    }
+    Ok(())
 }
 
 /// Checkpoints of a run, oldest first.
 fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(|cause| io(folder, cause))?;
-    let is_checkpoint = |path: &PathBuf| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("step-"))
-            && path.is_dir()
+    // Other folders are the user's, whatever their names begin with.
+    let step = |path: PathBuf| {
+        let digits = path.file_name()?.to_str()?.strip_prefix("step-")?;
+        let is_step = digits.bytes().all(|digit| digit.is_ascii_digit()) && path.is_dir();
+        Some((digits.parse::<u64>().ok().filter(|_| is_step)?, path))
     };
-    let mut found: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_checkpoint).collect();
+    let mut found: Vec<(u64, PathBuf)> = entries.filter_map(|entry| step(entry.ok()?.path())).collect();
     found.sort();
-    Ok(found)
+    Ok(found.into_iter().map(|(_, path)| path).collect())
 }

@@ -21,7 +21,7 @@ pub struct Schedule {
     pub shape: Shape,
     /// Number of steps.
     pub steps: u64,
-    /// Steps in which it grows from nothing.
+    /// Steps in which it grows from nothing, at most half of all.
     pub warmup: u64,
     /// Part of the steps, at the end, in which a WSD schedule falls.
     pub decay: f64,
@@ -38,11 +38,12 @@ impl Default for Schedule {
 impl Schedule {
     /// The part for step number `step`, from 0 on.
     pub fn share(&self, step: u64) -> f64 {
-        if step < self.warmup {
-            return (step + 1) as f64 / self.warmup as f64;
+        let warmup = self.warmup.min(self.steps / 2);
+        if step < warmup {
+            return (step + 1) as f64 / warmup as f64;
         }
-        let length = self.steps.saturating_sub(self.warmup).max(1) as f64;
-        let done = ((step - self.warmup) as f64 / length).min(1.0);
+        let length = self.steps.saturating_sub(warmup).max(1) as f64;
+        let done = ((step - warmup) as f64 / length).min(1.0);
         let high = 1.0 - self.end;
         match self.shape {
             Shape::Cosine => self.end + high * 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),

@@ -6,8 +6,10 @@ use anyhow::{Context as _, Result};
 use tangelo_chat::Renderer;
 use tangelo_core::limits::{CONFIG_BYTES_MAX, TEMPLATE_BYTES_MAX};
 use tangelo_formats::template::ChatTemplate;
-use tangelo_train::{Recipe, examples::Orchard, recipe::shares, tokenizer};
+use tangelo_train::examples::Source;
+use tangelo_train::{Recipe, tokenizer};
 
+use super::train::with_files;
 use crate::output::{self, OutputFolder};
 use crate::{model, session::parse_count};
 
@@ -40,16 +42,16 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let text = model::read_text(&args.recipe, CONFIG_BYTES_MAX)?;
     let recipe = Recipe::parse(&text, &[]).with_context(|| args.recipe.display().to_string())?;
-    let source = model::read_text(&args.template, TEMPLATE_BYTES_MAX as u64)?;
-    let renderer = Renderer::new(ChatTemplate::new(source.clone())?);
-    let split = tangelo_train::examples::LEARNED;
-    let orchard = Orchard { split, seed: recipe.data.seed, shares: shares(&recipe.data.orchard)? };
+    let template = model::read_text(&args.template, TEMPLATE_BYTES_MAX as u64)?;
+    let renderer = Renderer::new(ChatTemplate::new(template.clone())?);
+    let source = Source::learned(&with_files(recipe)?.data)?;
+    let count = source.num_rows().map_or(args.examples as u64, |rows| rows.min(args.examples as u64));
     let texts: Vec<String> =
-        (0..args.examples as u64).map(|index| Ok(orchard.text(&renderer, index)?)).collect::<Result<_>>()?;
+        (0..count).map(|index| Ok(source.text(&renderer, index)?)).collect::<Result<_>>()?;
     let [tokenizer, config] = tokenizer::learn(&texts, args.size)?;
     let folder = OutputFolder::create(&args.out)?;
     let files =
-        [("tokenizer.json", tokenizer), ("tokenizer_config.json", config), ("chat_template.jinja", source)];
+        [("tokenizer.json", tokenizer), ("tokenizer_config.json", config), ("chat_template.jinja", template)];
     for (name, contents) in files {
         output::write(&folder.part().join(name), contents.as_bytes())?;
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result};
 use tangelo_core::limits::CONFIG_BYTES_MAX;
 use tangelo_train::adapter::coverage;
-use tangelo_train::{Param, Recipe, Run};
+use tangelo_train::{Error, Param, Recipe, Run};
 
 use super::dashboard::Dashboard;
 use crate::args::RunArgs;
@@ -62,6 +62,18 @@ pub fn recipe_in(path: &Path, changes: &[String]) -> Result<Recipe> {
     Recipe::parse(&text, changes).with_context(|| path.display().to_string())
 }
 
+/// The recipe with files in place of the data sets that it names, which are downloaded where they are not here.
+///
+/// # Errors
+/// If one cannot be had.
+pub fn with_files(mut recipe: Recipe) -> Result<Recipe> {
+    let data = &mut recipe.data;
+    for files in [&mut data.files, &mut data.eval_files] {
+        *files = files.iter().map(|file| hub::resolve_data(file)).collect::<Result<Vec<_>>>()?.concat();
+    }
+    Ok(recipe)
+}
+
 impl TeachArgs {
     /// Whether a run goes on, which has a recipe of its own.
     pub fn is_resumed(&self) -> bool {
@@ -81,14 +93,7 @@ impl TeachArgs {
 pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
     let cx = args.compute.cx()?;
     let mut run = match recipe {
-        Some(mut recipe) => {
-            let data = &mut recipe.data;
-            for files in [&mut data.files, &mut data.eval_files] {
-                *files =
-                    files.iter().map(|file| hub::resolve_data(file)).collect::<Result<Vec<_>>>()?.concat();
-            }
-            Run::begin(recipe, &args.out)?
-        }
+        Some(recipe) => Run::begin(with_files(recipe)?, &args.out)?,
         None => Run::resume(&args.out)?,
     };
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -104,8 +109,17 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
             writeln!(std::io::stdout(), "stopped after step {}; go on with --resume", run.progress().step)?;
             return Ok(());
         }
-        let report = run.step(&cx)?;
-        dashboard.show(&report)?;
+        match run.step(&cx) {
+            // A run does not end because nobody looks at it any more.
+            Ok(report) => drop(dashboard.show(&report)),
+            Err(error) => {
+                // What was learned since the last checkpoint is kept, unless it has gone astray or there is no room.
+                if !matches!(error, Error::NotFinite { .. } | Error::Io { .. }) {
+                    run.save()?;
+                }
+                return Err(error.into());
+            }
+        }
     }
     dashboard.finish();
     Ok(())

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use tangelo_core::limits::CONFIG_BYTES_MAX;
 use tangelo_train::Recipe;
 
 use super::train::{TeachArgs, recipe_in, teach};
 use crate::args::usage;
-use crate::hub;
+use crate::{hub, model};
 
 /// What is learned where no recipe says otherwise: the assistant's turns alone.
 const SFT: &str = r#"
@@ -115,11 +116,9 @@ pub fn run_lora(args: LoraArgs) -> Result<()> {
     let state = args.state.then(|| "adapter.state=true".to_owned());
     let targets = (!args.targets.is_empty()).then(|| format!("adapter.targets={:?}", args.targets));
     let mut changes: Vec<String> = [rank, alpha, dora, state, targets].into_iter().flatten().collect();
-    let has_adapter = match &args.tune.recipe {
-        Some(path) => recipe_in(path, &[])?.adapter.is_some(),
-        None => false,
-    };
-    if !has_adapter && changes.is_empty() {
+    let text = args.tune.recipe.as_ref().map(|path| model::read_text(path, CONFIG_BYTES_MAX)).transpose()?;
+    let set = args.tune.run.changes(Vec::new());
+    if changes.is_empty() && !Recipe::names_adapter(&text.unwrap_or_default(), &set)? {
         // Naming one of its numbers gives a recipe an adapter with all the usual ones.
         changes.push(format!("adapter.rank={LORA_RANK}"));
     }

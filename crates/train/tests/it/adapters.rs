@@ -26,7 +26,7 @@ fn adapted(settings: &Settings) -> (Opened, Batch) {
 }
 
 fn settings() -> [Settings; 3] {
-    let lora = Settings { rank: 3, alpha: 6.0, ..Settings::default() };
+    let lora = Settings { rank: 3, alpha: 5.0, ..Settings::default() };
     let dora = Settings { dora: true, ..lora.clone() };
     let state = Settings { rank: 0, state: true, ..lora.clone() };
     [lora, dora, state]

@@ -61,12 +61,16 @@ fn a_run_that_is_killed_goes_on_as_if_it_had_not_been() {
     drop(run);
     // The last checkpoint is of step 4; a half-written one is not taken for a whole one.
     fs::create_dir(killed.join(".step-000006.part")).expect("a folder");
+    // Nor is a folder of somebody else's, which stays.
+    fs::create_dir(killed.join("step-000009-good")).expect("a folder");
     let mut run = Run::resume(&killed).expect("a checkpoint");
+    assert!(!killed.join(".step-000006.part").exists());
     assert_eq!(run.progress().step, 4);
     while !run.is_done() {
         run.step(&cx).expect("a step");
     }
     assert_eq!(log(&killed), log(&straight));
+    assert!(killed.join("step-000009-good").exists());
     for file in ["model.safetensors", "trainer.safetensors", "trainer.json", "config.json"] {
         let of = |run: &Path| fs::read(run.join("step-000007").join(file)).expect("a checkpoint");
         assert!(of(&killed) == of(&straight), "{file}");
