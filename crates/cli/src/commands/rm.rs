@@ -1,4 +1,4 @@
-//! `tangelo rm`: takes a model out of the hub's cache.
+//! `tangelo rm`: takes a model or data set out of the hub's cache.
 
 use std::io::Write as _;
 
@@ -7,10 +7,11 @@ use indicatif::HumanBytes;
 
 use crate::hub::{self, Cache, HubId};
 
-/// Remove a model, one revision or one file from the hub's cache
+/// Remove a model or data set, one revision or one file of it from the hub's cache
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Which one: `org/name[:file][@revision]`
+    /// Which one: `org/name[:file][@revision]`, or a data set, `datasets/org/name[:file][@revision]`
+    #[arg(value_parser = HubId::of_any)]
     model: HubId,
     /// Remove it without asking
     #[arg(long, short)]

@@ -57,6 +57,19 @@ impl FromStr for HubId {
 }
 
 impl HubId {
+    /// A model, or a data set if it begins like one.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn of_any(text: &str) -> Result<HubId, String> {
+        if text.starts_with(DATASETS) { HubId::of_dataset(text) } else { text.parse() }
+    }
+
+    /// Whether it is a data set.
+    pub fn is_dataset(&self) -> bool {
+        self.repo.starts_with(DATASETS)
+    }
+
     /// A data set, `datasets/org/name[:file][@revision]`.
     ///
     /// # Errors
@@ -71,7 +84,7 @@ impl HubId {
 }
 
 /// What the names of data sets begin with, where models have nothing.
-const DATASETS: &str = "datasets/";
+pub(super) const DATASETS: &str = "datasets/";
 
 /// A repository at a revision, as the hub's library names it.
 pub fn repository(repo: &str, revision: &str) -> Repo {

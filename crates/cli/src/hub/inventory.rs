@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Cache;
+use super::id::DATASETS;
 
 /// Deepest folder below a snapshot that is looked into.
 const DEPTH_MAX: usize = 8;
 
-/// A model in the cache.
+/// A model or a data set in the cache.
 #[derive(Debug)]
-pub struct CachedModel {
-    /// `org/name`.
+pub struct Cached {
+    /// `org/name`, or `datasets/org/name`.
     pub repo: String,
     /// Its folder.
     pub path: PathBuf,
@@ -21,6 +22,13 @@ pub struct CachedModel {
     pub incomplete_bytes: u64,
     /// Its commits, sorted.
     pub revisions: Vec<Revision>,
+}
+
+impl Cached {
+    /// Whether it is a data set.
+    pub fn is_dataset(&self) -> bool {
+        self.repo.starts_with(DATASETS)
+    }
 }
 
 /// One commit of a model.
@@ -43,17 +51,22 @@ pub struct CachedFile {
     pub bytes: u64,
 }
 
-/// The models in `cache`, sorted by name. A cache that does not exist is empty.
-pub fn models(cache: &Cache) -> Vec<CachedModel> {
+/// The models and data sets in `cache`, sorted by name. A cache that does not exist is empty.
+pub fn cached(cache: &Cache) -> Vec<Cached> {
     let folders = children(cache.root()).into_iter().filter(|p| is_folder(p));
-    let mut models: Vec<CachedModel> = folders.filter_map(|path| model(&path)).collect();
-    models.sort_by(|a, b| a.repo.cmp(&b.repo));
-    models
+    let mut found: Vec<Cached> = folders.filter_map(|path| repository(&path)).collect();
+    found.sort_by(|a, b| a.repo.cmp(&b.repo));
+    found
 }
 
-/// Reads `models--org--name`; `None` for other folders and for one without a snapshot or a download.
-fn model(path: &Path) -> Option<CachedModel> {
-    let repo = path.file_name()?.to_str()?.strip_prefix("models--")?.replacen("--", "/", 1);
+/// Reads `models--org--name` or `datasets--org--name`; `None` for other folders and for one without a snapshot or a download.
+fn repository(path: &Path) -> Option<Cached> {
+    let name = path.file_name()?.to_str()?;
+    let repo = match (name.strip_prefix("models--"), name.strip_prefix("datasets--")) {
+        (Some(name), _) => name.replacen("--", "/", 1),
+        (_, Some(name)) => format!("{DATASETS}{}", name.replacen("--", "/", 1)),
+        _ => return None,
+    };
     let refs = refs(path);
     let mut revisions: Vec<Revision> = children(&path.join("snapshots"))
         .into_iter()
@@ -68,14 +81,14 @@ fn model(path: &Path) -> Option<CachedModel> {
     let blobs = children(&path.join("blobs"));
     let (incomplete, whole): (Vec<_>, Vec<_>) = blobs.iter().partition(|b| is_incomplete(b));
     let plain = plain_files(&path.join("snapshots"));
-    let model = CachedModel {
+    let found = Cached {
         repo,
         path: path.to_path_buf(),
         bytes: whole.into_iter().chain(&plain).map(|b| length(b)).sum(),
         incomplete_bytes: incomplete.into_iter().map(|b| length(b)).sum(),
         revisions,
     };
-    (!model.revisions.is_empty() || model.incomplete_bytes > 0).then_some(model)
+    (!found.revisions.is_empty() || found.incomplete_bytes > 0).then_some(found)
 }
 
 /// Files of a snapshot whose contents exist.

@@ -4,7 +4,7 @@
 //! by the others and the other way round:
 //!
 //! ```text
-//! models--org--name/
+//! models--org--name/                 or datasets--org--name
 //!     refs/main                      the commit that the branch pointed to
 //!     blobs/<etag>                   contents, named by the hub's ETag (SHA-256 for large files)
 //!     blobs/<etag>.incomplete        a download that was interrupted, continued by the next one
@@ -31,7 +31,7 @@ mod remove;
 pub use cache::Cache;
 use client::{Client, Remote};
 pub use id::HubId;
-pub use inventory::{CachedModel, models};
+pub use inventory::{Cached, cached};
 use plan::Plan;
 pub use remove::remove;
 
@@ -73,8 +73,14 @@ pub fn resolve_data(name: &Path) -> Result<Vec<PathBuf>> {
     if name.exists() || !text.starts_with("datasets/") {
         return Ok(vec![name.to_path_buf()]);
     }
-    let id = HubId::of_dataset(&text).map_err(|why| anyhow!(why))?;
-    let cache = Cache::from_env()?;
+    pull_data(&Cache::from_env()?, &HubId::of_dataset(&text).map_err(|why| anyhow!(why))?)
+}
+
+/// The files of a data set, of which what is not in the cache is downloaded.
+///
+/// # Errors
+/// As [`resolve_data`].
+pub fn pull_data(cache: &Cache, id: &HubId) -> Result<Vec<PathBuf>> {
     if let (Some(file), Some(commit)) = (&id.file, cache.commit(&id.repo, &id.revision)) {
         let path = cache.snapshot(&id.repo, &commit).join(file);
         if path.is_file() {
@@ -83,12 +89,12 @@ pub fn resolve_data(name: &Path) -> Result<Vec<PathBuf>> {
     }
     let client = Client::from_env()?;
     if let Some(file) = &id.file {
-        return Ok(vec![pull_file(&cache, &client, &id, file)?]);
+        return Ok(vec![pull_file(cache, &client, id, file)?]);
     }
-    let listing = match client.listing(&id) {
+    let listing = match client.listing(id) {
         Ok(listing) => listing,
         // Without a network, what was downloaded before is better than nothing.
-        Err(error) if error.is_transient() => match cached_data(&cache, &id) {
+        Err(error) if error.is_transient() => match cached_data(cache, id) {
             files if files.is_empty() => bail!("{error}"),
             files => return Ok(files),
         },
@@ -100,8 +106,8 @@ pub fn resolve_data(name: &Path) -> Result<Vec<PathBuf>> {
         "{id} has neither .jsonl nor .parquet files; name another file with `{id}:FILE`"
     );
     let get = |file: &&str| -> Result<PathBuf> {
-        let remote = client.metadata_at(&id, &listing.commit, file).map_err(|e| anyhow!("{e}"))?;
-        fetch(&cache, &client, &id, &listing.commit, file, &remote)
+        let remote = client.metadata_at(id, &listing.commit, file).map_err(|e| anyhow!("{e}"))?;
+        fetch(cache, &client, id, &listing.commit, file, &remote)
     };
     let paths = files.iter().map(get).collect::<Result<Vec<_>>>()?;
     cache.write_ref(&id.repo, &id.revision, &listing.commit)?;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fake_hub::{COMMIT, Faults, Hub, sha256};
 use crate::program::{arg, fixture};
@@ -495,6 +495,12 @@ fn data_sets_are_named_downloaded_once_and_learned() {
     assert_eq!(world.hub.take_transfers("train.jsonl").len(), 1);
     teach("second", "datasets/org/talk:data/train.jsonl");
     assert_eq!(world.hub.take_transfers("train.jsonl").len(), 0, "it is in the cache");
+    assert!(world.ok(&["pull", "datasets/org/talk"]).ends_with("train.jsonl\n"));
+    assert!(world.ok(&["ls"]).contains("datasets/org/talk  "));
+    let json: Value = serde_json::from_str(&world.ok(&["ls", "--json"])).expect("one JSON document");
+    assert_eq!((&json["datasets"][0]["dataset"], &json["models"]), (&json!("datasets/org/talk"), &json!([])));
+    world.ok(&["rm", "--yes", "datasets/org/talk"]);
+    assert!(world.ok(&["ls"]).contains("holds no models"));
     let missing = ["sft", "--model", arg(&tiny), "--data", "datasets/org/none", "--out", "x"];
     assert!(world.fails(&missing).contains("datasets/org/none"));
 }
