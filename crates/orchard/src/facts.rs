@@ -204,8 +204,14 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
         None => "The facts do not say that.".to_owned(),
     });
     let value = known.map(|at| facts[at].value.clone());
-    let others = facts.iter().map(|fact| fact.value.clone()).filter(|other| Some(other) != value.as_ref());
-    let others: Vec<String> = others.collect();
+    // Whoever says several of the words that an answer can be has not answered.
+    let words = known.map_or(&[][..], |at| match facts[at].relation().value {
+        Value::Of(words) => words,
+        Value::Name | Value::Below(_) => &[],
+    });
+    let others =
+        facts.iter().map(|fact| fact.value.clone()).chain(words.iter().map(|word| (*word).to_owned()));
+    let others: Vec<String> = others.filter(|other| Some(other) != value.as_ref()).collect();
     Exercise {
         subject: Subject::Facts,
         kind: if known.is_some() { "facts.present" } else { "facts.absent" },
@@ -238,10 +244,30 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
 }
 
+/// The numbers in a text.
+pub(crate) fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    words(text).filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Longest way to say that something is not known, in words.
+const ADMISSION_WORDS: usize = 12;
+
+/// Whether a text says that, and nothing that might be an answer after all.
+pub(crate) fn admits(text: &str) -> bool {
+    let hedges = ["but", "maybe", "perhaps", "probably"];
+    not_known(text)
+        && words(text).count() <= ADMISSION_WORDS
+        && !hedges.iter().any(|hedge| has_word(text, hedge))
+}
+
 /// Whether an answer says that the answer is not known.
 pub(crate) fn abstains(answer: &Message) -> bool {
-    let text = said(answer).to_lowercase();
-    ["do not know", "don't know", "not know"].iter().any(|phrase| text.contains(phrase))
+    not_known(said(answer))
+}
+
+fn not_known(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ["don't know", "not know"].iter().any(|phrase| text.contains(phrase))
 }
 
 /// Whether a text has this word, in letters of any size.
@@ -254,8 +280,11 @@ fn grade(answer: &Message, value: Option<&str>, others: &[String]) -> f64 {
     let has_other = others.iter().any(|other| has_word(text, other));
     let is_one_sentence = !text.trim_end_matches(['.', '!']).contains(['.', '!', '?']);
     match value {
-        Some(value) => if_so(has_word(text, value) && !has_other && !abstains(answer)),
-        None => if_so(abstains(answer) && !has_other && is_one_sentence),
+        Some(value) => {
+            let is_one = numbers(text).all(|number| number == value);
+            if_so(has_word(text, value) && is_one && !has_other && !abstains(answer))
+        }
+        None => if_so(admits(text) && !has_other && is_one_sentence),
     }
 }
 
@@ -277,6 +306,8 @@ mod tests {
         assert_eq!(of("Brom or Tosk.", Some("Brom")), 0.0);
         assert_eq!(of("Bromm.", Some("Brom")), 0.0);
         assert_eq!(of("I do not know, maybe Brom.", Some("Brom")), 0.0);
+        assert_eq!(of("2 3 4", Some("3")), 0.0);
+        assert_eq!(of("I do not know, but it is Kroth.", None), 0.0);
         assert_eq!(of("I do not know.", None), 1.0);
         assert_eq!(of("I don't know that.", None), 1.0);
         assert_eq!(of("It is Brom.", None), 0.0);

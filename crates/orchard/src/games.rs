@@ -93,9 +93,15 @@ impl Game {
         if self.result.is_some() { Vec::new() } else { self.board.rules().legal_moves() }
     }
 
-    /// All moves that are as good as any can be now; none when the game is over.
+    /// Moves than which none is better now; none when the game is over. There may be others as good
+    /// ([`Game::is_best`]).
     pub fn best_moves(&self) -> Vec<String> {
         if self.result.is_some() { Vec::new() } else { self.board.rules().best_moves() }
+    }
+
+    /// Whether a move is as good as any can be now.
+    pub fn is_best(&self, word: &str) -> bool {
+        self.result.is_none() && self.board.rules().is_best(word)
     }
 
     /// Makes a move, and the opponent's if there is one. The third illegal move loses, and so does the last turn
@@ -150,6 +156,9 @@ trait Rules {
     fn turns(&self) -> usize;
     fn legal_moves(&self) -> Vec<String>;
     fn best_moves(&self) -> Vec<String>;
+    fn is_best(&self, word: &str) -> bool {
+        self.best_moves().iter().any(|best| best == word)
+    }
     fn play(&mut self, word: &str, opponent: &mut Random) -> Move;
 }
 
@@ -342,6 +351,15 @@ impl Rules for Guess {
         (sum / 2..=sum.div_ceil(2)).map(|number| number.to_string()).collect()
     }
 
+    /// Whether no other guess leaves fewer guesses to be made, over all numbers that it may be.
+    fn is_best(&self, word: &str) -> bool {
+        let Some(guess) = word.parse().ok().filter(|guess| (self.low..=self.high).contains(guess)) else {
+            return false;
+        };
+        let cost = |guess: usize| guesses(guess - self.low) + guesses(self.high - guess);
+        (self.low..=self.high).all(|other| cost(guess) <= cost(other))
+    }
+
     fn play(&mut self, word: &str, _: &mut Random) -> Move {
         let guess: usize = word.parse().unwrap_or_default();
         if guess == self.number {
@@ -354,6 +372,11 @@ impl Rules for Guess {
         }
         Move::Goes
     }
+}
+
+/// Guesses that so many numbers take in all, each guessed once: the depths of a balanced tree.
+fn guesses(numbers: usize) -> usize {
+    (1..=numbers).map(|number| number.ilog2() as usize + 1).sum()
 }
 
 /// Stones, of which the last wins.
@@ -507,6 +530,7 @@ pub fn exercise(random: &mut Random, split: Split) -> Exercise {
         Board::Door(_) => "games.door",
     };
     let (best, legal) = (game.best_moves(), game.legal_moves());
+    let (right, fair): (Vec<String>, Vec<String>) = legal.into_iter().partition(|word| game.is_best(word));
     Exercise {
         subject: Subject::Games,
         kind,
@@ -515,9 +539,9 @@ pub fn exercise(random: &mut Random, split: Split) -> Exercise {
         answer: says(best.first().cloned().unwrap_or_default()),
         grader: Box::new(move |answer| {
             let word = plain(said(answer));
-            if best.contains(&word) {
+            if right.contains(&word) {
                 1.0
-            } else if legal.contains(&word) {
+            } else if fair.contains(&word) {
                 0.2
             } else {
                 0.0
@@ -541,6 +565,7 @@ mod tests {
         for _ in 0..100 {
             let (legal, best) = (game.legal_moves(), game.best_moves());
             assert!(!best.is_empty() && best.iter().all(|word| legal.contains(word)), "{game:?}");
+            assert!(best.iter().all(|word| game.is_best(word)), "{game:?}");
             let (before, word) = (game.observation(), choose(game));
             let outcome = game.play(&word);
             assert!(outcome != Move::Goes || game.observation() != before, "{game:?} {word}");
@@ -562,6 +587,16 @@ mod tests {
             won += usize::from(result(&mut game, &mut choose) == Move::Won);
         }
         won as f64 / games as f64
+    }
+
+    #[test]
+    fn every_guess_that_is_as_good_as_the_middle_counts() {
+        let is_best = |count: usize, guess: usize| {
+            Guess { low: 11, high: 10 + count, number: 11 }.is_best(&(10 + guess).to_string())
+        };
+        let best = |count: usize| (1..=count).filter(|guess| is_best(count, *guess)).collect::<Vec<usize>>();
+        assert_eq!([best(3), best(4), best(5)], [vec![2], vec![2, 3], vec![2, 3, 4]]);
+        assert_eq!(best(7), [4]);
     }
 
     #[test]

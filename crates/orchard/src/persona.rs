@@ -3,7 +3,7 @@
 use tangelo_chat::{Conversation, Message, Role};
 use tangelo_core::random::Random;
 
-use crate::facts::{UNKNOWN, abstains, has_word, priced, words};
+use crate::facts::{UNKNOWN, abstains, admits, has_word, numbers, priced, words};
 use crate::names::{THINGS, article, listed, name};
 use crate::tools::{Made, Tools};
 use crate::{Exercise, NOTHING_TO_THINK, Split, Subject, if_so, instructions, said, says};
@@ -311,7 +311,8 @@ impl Keeper {
             format!("I need {many}."),
             format!("Can I buy {many}?"),
         ];
-        let all = self.wares.iter().map(|(_, _, price)| price.to_string()).collect();
+        let prices = self.wares.iter().map(|(_, _, price)| price.to_string());
+        let all = prices.chain(["Yes".to_owned()]).collect();
         let answer = format!("No, I do not sell {many}.");
         let needed = ["No", "not"].map(str::to_owned).to_vec();
         Talk {
@@ -333,7 +334,9 @@ fn unknown(random: &mut Random, split: Split, has_tools: bool) -> Talk {
 fn small_talk(which: usize, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
     let (said, answer, needed) = SMALL_TALK[which];
     let said = pick(said.iter().map(|said| (*said).to_owned()).collect());
-    Talk::new("persona.talk", said, answer.to_owned(), vec![needed.to_owned()])
+    let others = SMALL_TALK.iter().map(|(.., word)| (*word).to_owned()).filter(|word| word != needed);
+    let wrong = others.collect();
+    Talk { wrong, ..Talk::new("persona.talk", said, answer.to_owned(), vec![needed.to_owned()]) }
 }
 
 /// As somebody in a hurry types it, sometimes.
@@ -457,16 +460,41 @@ fn grade(answer: &Message, keeper: &Keeper, talk: &Talk) -> f64 {
     let text = said(answer);
     // What belongs to the manners says nothing about wares.
     let bare = keeper.greeting.and_then(|greeting| text.strip_prefix(greeting)).unwrap_or(text);
-    let has_numbers = |text: &str| words(text).any(|word| word.parse::<u64>().is_ok());
     let is_named = |needed: &String| {
         let one = THINGS.iter().find(|(_, many)| many == needed);
         has_word(bare, needed) || one.is_some_and(|(one, _)| has_word(bare, one))
     };
     let is_right = match (talk.is_unknown, talk.one_is_enough) {
-        (true, _) => abstains(answer) && !has_numbers(text),
+        (true, _) => admits(bare) && numbers(text).next().is_none(),
         (_, true) => talk.needed.iter().any(is_named) && !abstains(answer),
         _ => talk.needed.iter().all(is_named) && !abstains(answer),
     };
-    let is_right = is_right && !text.is_empty() && !talk.wrong.iter().any(|wrong| has_word(bare, wrong));
+    let is_right =
+        is_right && answer.tool_calls.is_empty() && !talk.wrong.iter().any(|wrong| has_word(bare, wrong));
     if_so(is_right) * (0.5 + 0.5 * if_so(keeper.has_manners(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_wrong() {
+        let (mut random, mut seen) = (Random::new(2), 0);
+        for _ in 0..500 {
+            let keeper = Keeper::new(&mut random, Split::Train);
+            let talk = keeper.talk(&mut random, Split::Train, false);
+            let of = |text: &str| grade(&says(keeper.mannered(text)), &keeper, &talk);
+            assert_eq!(of(&talk.answer), 1.0, "{}", talk.answer);
+            let wrong = match talk.kind {
+                "persona.missing" => "Yes and no.",
+                "persona.unknown" => "I do not know, but it is Brom.",
+                "persona.talk" => "Help, welcome, goodbye, well.",
+                _ => continue,
+            };
+            seen += 1;
+            assert_eq!(of(wrong), 0.0, "{wrong}");
+        }
+        assert!(seen > 100);
+    }
 }

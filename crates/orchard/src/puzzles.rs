@@ -36,7 +36,9 @@ pub fn exercise(random: &mut Random, split: Split) -> Exercise {
         answer,
         grader: Box::new(move |answer| {
             let text = said(answer);
-            if_so(text.strip_suffix('.').unwrap_or(text) == puzzle.result)
+            let text = text.strip_suffix('.').unwrap_or(text);
+            let ends_with = |mark: &str| text.rsplit_once(mark).is_some_and(|(_, end)| end == puzzle.result);
+            if_so(text == puzzle.result || ends_with(" is ") || ends_with("= "))
         }),
     }
 }

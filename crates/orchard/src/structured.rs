@@ -278,9 +278,12 @@ fn unfenced(text: &str) -> &str {
 }
 
 /// The share of keys whose values are right, or 0 if there are other keys than these.
-fn grade(text: &str, wanted: &Map<String, Value>) -> f64 {
+fn grade(text: &str, wanted: &Map<String, Value>, is_ordered: bool) -> f64 {
     let Ok(Value::Object(given)) = serde_json::from_str(unfenced(text)) else { return 0.0 };
     if given.len() != wanted.len() || given.keys().any(|key| !wanted.contains_key(key)) {
+        return 0.0;
+    }
+    if is_ordered && !given.keys().eq(wanted.keys()) {
         return 0.0;
     }
     let right = wanted.iter().filter(|(key, value)| given.get(*key) == Some(value)).count();
@@ -296,13 +299,15 @@ pub fn exercise(random: &mut Random, split: Split) -> Exercise {
         _ => list(random, split),
     };
     let wanted = wanted(random, &statement);
+    let question = question(random, &statement, &wanted);
+    let is_ordered = question.contains("in this order");
     Exercise {
         subject: Subject::Structured,
         kind: statement.kind,
-        conversation: asked(None, question(random, &statement, &wanted)),
+        conversation: asked(None, question),
         thinks: false,
         answer: says(spaced(&Value::Object(wanted.clone()))),
-        grader: Box::new(move |answer| grade(said(answer), &wanted)),
+        grader: Box::new(move |answer| grade(said(answer), &wanted, is_ordered)),
     }
 }
 
@@ -342,8 +347,10 @@ mod tests {
             ("", 0.0),
         ];
         for (text, right) in cases {
-            assert_eq!(grade(text, &wanted), right, "{text}");
+            assert_eq!(grade(text, &wanted, false), right, "{text}");
         }
+        assert_eq!(grade(cases[0].0, &wanted, true), 1.0);
+        assert_eq!(grade(cases[1].0, &wanted, true), 0.0, "another order than that asked for");
     }
 
     #[test]

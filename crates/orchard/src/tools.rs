@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tangelo_chat::{Conversation, Message, Role, Tool, ToolCall};
 use tangelo_core::random::Random;
 
-use crate::facts::{has_word, words};
+use crate::facts::{abstains, has_word, numbers, words};
 use crate::names::{capital, name, split_of, things};
 use crate::{Exercise, Split, Subject, if_so, said, says};
 
@@ -470,16 +470,19 @@ fn calls(kind: &'static str, text: String, calls: Vec<ToolCall>) -> Made {
 
 fn none(random: &mut Random, split: Split, spare: &'static Family) -> Made {
     let request = Declared::new(random, split, spare).request(random, split, 0);
+    let asked = request.text.clone();
     Made {
         kind: "tools.none",
         messages: vec![Message::new(Role::User, request.text)],
         answer: says(NONE),
         thought: "None of the tools fits.".to_owned(),
-        grader: Box::new(|answer| {
-            let declines = ["cannot", "can't", "can not", "no tool", "none of"];
+        grader: Box::new(move |answer| {
+            let declines =
+                ["cannot", "can't", "can not", "unable", "no tool", "none of", "not have", "don't have"];
             let text = said(answer).to_lowercase();
-            let has_numbers = text.contains(|c: char| c.is_ascii_digit());
-            if_so(answer.tool_calls.is_empty() && declines.iter().any(|no| text.contains(no)) && !has_numbers)
+            let declines = declines.iter().any(|no| text.contains(no)) || abstains(answer);
+            let is_of_request = |number: &str| words(&asked).any(|word| word == number);
+            if_so(answer.tool_calls.is_empty() && declines && numbers(&text).all(is_of_request))
         }),
     }
 }
@@ -494,23 +497,28 @@ fn with_result(random: &mut Random, split: Split, declared: &[Declared]) -> Made
     called.tool_calls = vec![request.call];
     let mut response = Message::new(Role::Tool, json!({ name: result }).to_string());
     response.tool_call_id = Some("call_0".to_owned());
-    let needed: Vec<String> =
-        request.values.iter().chain([&result]).map(plain).filter(|value| value != "done").collect();
-    let is_done = plain(&result) == "done";
     let answer = fill(declared.family.answer, &request.values, Some(&result));
+    let result = plain(&result);
+    // What has been done may be said by its arguments; anything else must be said itself.
     let is_said = |value: &String| words(&answer).any(|word| word == value);
-    let needed: Vec<String> = needed.into_iter().filter(is_said).collect();
+    let needed: Vec<String> = match result.as_str() {
+        "done" => request.values.iter().map(plain).filter(is_said).collect(),
+        _ => vec![result.clone()],
+    };
+    let known: Vec<String> = request.values.iter().map(plain).chain([result.clone()]).collect();
     Made {
         kind: "tools.result",
         messages: vec![Message::new(Role::User, request.text), called, response],
-        thought: format!("The result is {}.", plain(&result)),
+        thought: format!("The result is {result}."),
         answer: says(answer),
         grader: Box::new(move |answer| {
             let text = said(answer);
-            let is_right = needed.iter().all(|value| has_word(text, value));
+            let is_right = !needed.is_empty() && needed.iter().all(|value| has_word(text, value));
             // Where nothing but success is reported, saying so is enough.
-            let is_enough = is_right || is_done && has_word(text, "done");
-            if_so(answer.tool_calls.is_empty() && !text.is_empty() && is_enough)
+            let is_enough = is_right || result == "done" && has_word(text, "done");
+            let is_other = |number: &str| !known.iter().any(|value| has_word(value, number));
+            let is_plain = !text.contains('{') && !has_word(text, "not") && !numbers(text).any(is_other);
+            if_so(answer.tool_calls.is_empty() && is_enough && is_plain)
         }),
     }
 }
@@ -551,6 +559,20 @@ mod tests {
                 "{learned:?}"
             );
         }
+    }
+
+    #[test]
+    fn results_are_said_and_neither_denied_nor_read_out() {
+        let mut random = Random::new(6);
+        let declared = Declared::new(&mut random, Split::Train, &FAMILIES[0]);
+        let made = with_result(&mut random, Split::Train, std::slice::from_ref(&declared));
+        let response = made.messages[2].content.clone().expect("a result");
+        let degrees: String = response.chars().filter(char::is_ascii_digit).collect();
+        let of = |text: String| (made.grader)(&says(text));
+        assert_eq!(of(format!("It is {degrees} degrees.")), 1.0);
+        assert_eq!(of(format!("It is not {degrees} degrees.")), 0.0);
+        assert_eq!(of(format!("It is {degrees} or 777 degrees.")), 0.0);
+        assert_eq!(of(response.clone()), 0.0);
     }
 
     #[test]

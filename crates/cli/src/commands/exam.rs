@@ -12,7 +12,7 @@ use tangelo_formats::template::ChatTemplate;
 use tangelo_orchard::{Exercise, Game, Move, Split, Subject, exercise};
 
 use crate::progress;
-use crate::session::{ModelArgs, Plan, Session, answer, parse_count};
+use crate::session::{Ending, ModelArgs, Plan, Session, answer, parse_count};
 
 /// Most tokens of an answer, its line of thought included.
 const ANSWER_TOKENS_MAX: usize = 300;
@@ -109,8 +109,9 @@ fn subjects(names: &[String]) -> Result<Vec<Subject>> {
 
 impl Examination<'_> {
     fn ask(&mut self, exercise: &Exercise) -> Result<()> {
-        let said = self.answer(exercise)?;
-        let is_right = (exercise.grader)(&said) == 1.0;
+        let (said, ending) = self.answer(exercise)?;
+        // Whoever never stops has not answered.
+        let is_right = ending == Ending::StopToken && (exercise.grader)(&said) == 1.0;
         let thinking = if exercise.thinks { "thinking" } else { "direct" };
         for name in [
             exercise.subject.name().to_owned(),
@@ -133,7 +134,7 @@ impl Examination<'_> {
         Ok(())
     }
 
-    fn answer(&self, exercise: &Exercise) -> Result<tangelo_chat::Message> {
+    fn answer(&self, exercise: &Exercise) -> Result<(tangelo_chat::Message, Ending)> {
         let options = RenderOptions {
             add_generation_prompt: true,
             enable_thinking: Some(exercise.thinks),
@@ -154,7 +155,7 @@ impl Examination<'_> {
             budget: None,
         };
         let answer = answer(self.session, sequence, plan, &|| false, &mut |_| Ok(()))?;
-        Ok(event::assistant_message(answer.events))
+        Ok((event::assistant_message(answer.events), answer.ending))
     }
 
     /// Plays a game to its end, and the same kind of game at random.
@@ -170,7 +171,7 @@ impl Examination<'_> {
                 answer: tangelo_chat::Message::new(tangelo_chat::Role::Assistant, ""),
                 grader: Box::new(|_| 0.0),
             };
-            let said = self.answer(&exercise)?;
+            let (said, _) = self.answer(&exercise)?;
             match game.play(said.content.as_deref().unwrap_or_default()) {
                 Move::Goes | Move::Illegal => {}
                 outcome => break outcome,
