@@ -398,6 +398,7 @@ mod tests {
             |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/data").join(name);
         let of = |name: &str| contents(&Files::open(&[fixture(name)], 0, 0.0).expect("rows"));
         assert_eq!(of("talk.parquet"), of("talk.jsonl"));
+        assert_eq!(of("talk-zstd.parquet"), of("talk.jsonl"));
         let error = Files::open(&[fixture("gone.parquet")], 0, 0.0).expect_err("no file").to_string();
         assert!(error.contains("gone.parquet"), "{error}");
     }
