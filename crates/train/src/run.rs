@@ -14,6 +14,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ use crate::adapter_files;
 use crate::batch::Batch;
 use crate::disk::{Tensors, create, io, read, sync_folder, write, write_tensors};
 use crate::error::{Error, Result};
-use crate::examples::{Source, Writer};
+use crate::examples::{Example, Source, Writer};
 use crate::init::{init, repair_embeddings};
 use crate::model_files::{self, Companions, companions};
 use crate::network::Network;
@@ -87,6 +88,8 @@ pub struct Run {
     optimiser: Optimiser,
     gradients: Gradients,
     progress: Progress,
+    /// The last example that was wanted, by number and weight of its prompts, in pieces.
+    kept: Option<((u64, f32), Rc<[Example]>)>,
     /// Embeddings that had no length when the run began.
     repaired: usize,
 }
@@ -168,6 +171,7 @@ impl Run {
             params,
             network,
             progress: Progress::default(),
+            kept: None,
             repaired: 0,
             recipe,
         })
@@ -286,14 +290,13 @@ impl Run {
     }
 
     /// The batches of the next step.
-    fn gather(&self, progress: &mut Progress, prompt_weight: f32) -> Result<Vec<Batch>> {
-        let size = &self.recipe.batch;
+    fn gather(&mut self, progress: &mut Progress, prompt_weight: f32) -> Result<Vec<Batch>> {
+        let size = self.recipe.batch.clone();
         let (mut batches, mut total) = (vec![Batch::default()], 0);
         while total < size.tokens {
-            let examples = self.learned.examples(&self.writer, progress.next_example, prompt_weight)?;
-            let pieces = examples.into_iter().flat_map(|example| example.cut(size.context));
+            let pieces = self.pieces(progress.next_example, prompt_weight)?;
             let mut is_whole = true;
-            for piece in pieces.skip(progress.next_piece) {
+            for piece in pieces.iter().skip(progress.next_piece) {
                 if total >= size.tokens {
                     is_whole = false;
                     break;
@@ -316,6 +319,19 @@ impl Run {
             }
         }
         Ok(batches)
+    }
+
+    /// The sequences of an example, which are kept for the next step in case it goes on with them.
+    fn pieces(&mut self, index: u64, prompt_weight: f32) -> Result<Rc<[Example]>> {
+        let what = (index, prompt_weight);
+        if let Some((_, pieces)) = self.kept.as_ref().filter(|(kept, _)| *kept == what) {
+            return Ok(Rc::clone(pieces));
+        }
+        let examples = self.learned.examples(&self.writer, index, prompt_weight)?;
+        let pieces = examples.into_iter().flat_map(|example| example.cut(self.recipe.batch.context));
+        let pieces: Rc<[Example]> = pieces.collect();
+        self.kept = Some((what, Rc::clone(&pieces)));
+        Ok(pieces)
     }
 
     /// Mean loss of what is not learned, if there is something.
