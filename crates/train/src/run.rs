@@ -88,10 +88,18 @@ pub struct Run {
     optimiser: Optimiser,
     gradients: Gradients,
     progress: Progress,
-    /// The last example that was wanted, by number and weight of its prompts, in pieces.
-    kept: Option<((u64, f32), Rc<[Example]>)>,
+    /// The last example that was wanted.
+    kept: Option<Kept>,
     /// Embeddings that had no length when the run began.
     repaired: usize,
+}
+
+/// An example in pieces.
+#[derive(Debug)]
+struct Kept {
+    index: u64,
+    prompt_weight: f32,
+    pieces: Rc<[Example]>,
 }
 
 impl Run {
@@ -323,14 +331,14 @@ impl Run {
 
     /// The sequences of an example, which are kept for the next step in case it goes on with them.
     fn pieces(&mut self, index: u64, prompt_weight: f32) -> Result<Rc<[Example]>> {
-        let what = (index, prompt_weight);
-        if let Some((_, pieces)) = self.kept.as_ref().filter(|(kept, _)| *kept == what) {
-            return Ok(Rc::clone(pieces));
+        let is_it = |kept: &&Kept| kept.index == index && kept.prompt_weight == prompt_weight;
+        if let Some(kept) = self.kept.as_ref().filter(is_it) {
+            return Ok(Rc::clone(&kept.pieces));
         }
         let examples = self.learned.examples(&self.writer, index, prompt_weight)?;
         let pieces = examples.into_iter().flat_map(|example| example.cut(self.recipe.batch.context));
         let pieces: Rc<[Example]> = pieces.collect();
-        self.kept = Some((what, Rc::clone(&pieces)));
+        self.kept = Some(Kept { index, prompt_weight, pieces: Rc::clone(&pieces) });
         Ok(pieces)
     }
 

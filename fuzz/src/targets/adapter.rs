@@ -53,7 +53,8 @@ fn seeds() -> Vec<Vec<u8>> {
             parts.extend(dora.then(|| ("lora_magnitude_vector", vec![out])));
             let (mut header, mut end) = (serde_json::Map::new(), 0);
             for (part, shape) in parts {
-                let start = std::mem::replace(&mut end, end + 4 * shape.iter().product::<usize>());
+                let start = end;
+                end += 4 * shape.iter().product::<usize>();
                 let entry =
                     serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
                 header.insert(format!("{name}.{part}"), entry);
