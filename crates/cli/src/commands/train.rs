@@ -16,9 +16,10 @@ use crate::{hub, model};
 
 /// Teach a model by a recipe
 ///
-/// A recipe is a TOML file. The folder of the run holds the recipe with all its defaults, a log with a line per step, and
-/// checkpoints, which are models that every other command opens. The same recipe gives the same weights, however often the
-/// run was interrupted.
+/// A recipe is a TOML file; paths in it count from the working directory. The folder of the run holds the recipe with all its
+/// defaults, a log with a line per step, a picture of it, and checkpoints: models that other commands open, or adapters if the
+/// recipe has one. Ctrl-C keeps a checkpoint; `tangelo train --resume --out RUN` goes on with any run, those of `sft` and `lora`
+/// included. The same recipe gives the same weights, however often the run was interrupted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The recipe; with --resume the run has its own
