@@ -179,7 +179,7 @@ unsafe fn products<V: Lanes>(x: &[&[f32]], rows: &[f32], seen: usize, scale: f32
                 [a, b, c] => products_of::<V, 3>([a, b, c], rows, seen, scale, out),
                 [a, b] => products_of::<V, 2>([a, b], rows, seen, scale, out),
                 [a] => products_of::<V, 1>([a], rows, seen, scale, out),
-                _ => {}
+                _ => unreachable!("chunks of three at most"),
             }
         }
     }
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn gradients_are_central_differences() {
         on_every_simd(|cx, rng| {
-            for (heads, kv_heads, width) in [(4, 2, 5), (2, 1, 32)] {
+            for (heads, kv_heads, width) in [(4, 2, 5), (2, 1, 32), (3, 1, 20), (5, 1, 9), (1, 1, 40)] {
                 let (l, sequences) = (43, [0..2, 2..3, 3..43]);
                 let (of_q, of_kv) = (heads * width, kv_heads * width);
                 let (q, k, v) =

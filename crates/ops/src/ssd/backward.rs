@@ -11,7 +11,7 @@
 //! dΔ = Σ_p du[p] · x[p] + da · a · A;   d(dt) = dΔ · sigmoid(dt + dt_bias), 0 where Δ is at a bound;   d(dt_bias) += d(dt)
 //! ```
 //!
-//! dB and dC are summed over the heads of a group in their order; what belongs to a head over the tokens of a sequence from
+//! Per token, 32 columns i at a time are gone through, all rows p of each. dB and dC are summed over the heads of a group in their order; what belongs to a head over the tokens of a sequence from
 //! its end, and then over the sequences in their order.
 
 use super::{Ssd, SsdInput};
@@ -313,7 +313,7 @@ struct Columns<'a> {
     n: usize,
 }
 
-/// Goes back through `P` times sixteen columns of the state, whose sums stay in registers.
+/// Goes back through `P` times sixteen columns of the state, whose sums stay in registers where there are two dozen.
 ///
 /// # Safety
 /// As [`run`].
@@ -330,7 +330,9 @@ unsafe fn columns<V: Lanes, const P: usize>(
     unsafe {
         let load = |from: &[f32]| -> [V; P] { std::array::from_fn(|i| load_at(from, i * LANES)) };
         let (b, c, a) = (load(of.b), load(of.c), V::splat(of.a));
-        let [mut dB, mut dC] = sums.each_ref().map(|sums| load(sums));
+        // One by one: what maps an array is not inlined, and its loads are calls then.
+        let [of_dB, of_dC] = sums;
+        let (mut dB, mut dC) = (load(of_dB), load(of_dC));
         for (p, row) in dS.chunks_exact_mut(of.n).enumerate() {
             let rows = p * of.n + of.at..(p + 1) * of.n;
             let (before, after, row) = (load(&before[rows.clone()]), load(&after[rows]), &mut row[of.at..]);
@@ -347,10 +349,9 @@ unsafe fn columns<V: Lanes, const P: usize>(
             }
             du.store(lanes.as_mut_ptr());
         }
-        for (sums, values) in sums.into_iter().zip([dB, dC]) {
-            for (i, value) in values.into_iter().enumerate() {
-                store_at(value, sums, i * LANES);
-            }
+        for i in 0..P {
+            store_at(dB[i], of_dB, i * LANES);
+            store_at(dC[i], of_dC, i * LANES);
         }
     }
 }
