@@ -11,15 +11,36 @@ use crate::device::DeviceArgs;
 /// Most threads that can be asked for.
 const THREADS_MAX: u64 = 4096;
 
-/// Where the arithmetic runs, on which no result depends, and how keys and values are kept, on which they do.
+/// How the processor computes, on which no result depends.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub struct RunArgs {
+pub struct CpuArgs {
     /// Threads to compute with [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS_MAX))]
     threads: Option<u64>,
     /// Instruction set [default: TANGELO_SIMD, else the best this machine has]
     #[arg(long, value_name = "NAME", value_parser = simd_parser())]
     simd: Option<Simd>,
+}
+
+impl CpuArgs {
+    /// The context to compute in.
+    ///
+    /// # Errors
+    /// If this machine lacks the instruction set, or the environment names an unknown one.
+    pub fn cx(self) -> Result<Cx> {
+        let simd = match self.simd {
+            Some(simd) => simd,
+            None => device::simd_from_env()?,
+        };
+        Ok(Cx::new(self.threads.map_or_else(available_threads, |n| n as usize), simd)?)
+    }
+}
+
+/// Where the arithmetic runs, on which no result depends, and how keys and values are kept, on which they do.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    cpu: CpuArgs,
     /// Type of the cached keys and values; f16 takes half the memory and rounds
     #[arg(long, value_name = "TYPE", default_value_t, value_parser = kv_parser())]
     pub kv: KvType,
@@ -33,20 +54,11 @@ impl RunArgs {
     /// # Errors
     /// If this machine lacks the instruction set or the device, or the environment names an unknown one.
     pub fn cx(self) -> Result<Cx> {
-        let simd = match self.simd {
-            Some(simd) => simd,
-            None => device::simd_from_env()?,
-        };
-        let cx = Cx::new(self.threads(), simd)?;
+        let cx = self.cpu.cx()?;
         Ok(match self.device.open()? {
             Some(gpu) => cx.with_gpu(gpu),
             None => cx,
         })
-    }
-
-    /// The number of threads.
-    pub fn threads(self) -> usize {
-        self.threads.map_or_else(available_threads, |n| n as usize)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::args::RunArgs;
+use crate::args::CpuArgs;
 use crate::hub;
 use crate::output::{self, OutputFolder};
 
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
     #[command(flatten)]
-    compute: RunArgs,
+    compute: CpuArgs,
 }
 
 /// Writes the model.

@@ -11,7 +11,7 @@ use tangelo_train::adapter::coverage;
 use tangelo_train::{Error, Param, Recipe, Run};
 
 use super::dashboard::Dashboard;
-use crate::args::RunArgs;
+use crate::args::CpuArgs;
 use crate::{hub, model};
 
 /// Teach a model by a recipe
@@ -42,7 +42,7 @@ pub struct TeachArgs {
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
-    compute: RunArgs,
+    compute: CpuArgs,
 }
 
 /// Takes steps until there are no more, or Ctrl-C is pressed.
@@ -116,7 +116,7 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
             Err(error) => {
                 // What was learned since the last checkpoint is kept, unless it has gone astray or there is no room.
                 if !matches!(error, Error::NotFinite { .. } | Error::Io { .. }) {
-                    run.save()?;
+                    run.save().with_context(|| error.to_string())?;
                 }
                 return Err(error.into());
             }
