@@ -46,8 +46,8 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A text with nothing to predict.
-    #[error("the text is one token, and nothing follows it that could be learned")]
+    /// Rows with nothing to predict.
+    #[error("no row has a token that follows another one, so there is nothing to learn")]
     TooShort,
     /// A data set that is empty.
     #[error("{} has no rows: expected a JSON object with `messages` or `text` per line", path.display())]

@@ -147,7 +147,7 @@ impl Source {
         Content::parse(&line).map_err(|problem| self.wrong(place.line, problem))
     }
 
-    /// The places of the rows of a file, each of which is checked.
+    /// The places of the rows of a file.
     fn places(&self, source: usize) -> Result<Vec<Place>> {
         let (mut places, mut start, mut bytes) = (Vec::new(), 0, Vec::new());
         let mut lines = BufReader::new(&self.file);
@@ -158,7 +158,6 @@ impl Source {
                 break;
             }
             if !bytes.trim_ascii().is_empty() {
-                Content::parse(&bytes).map_err(|problem| self.wrong(line, problem))?;
                 places.push(Place { source, line, start, len });
             }
             start += len as u64;
@@ -168,10 +167,10 @@ impl Source {
 }
 
 impl Files {
-    /// Reads and checks all rows. `drop_thoughts`: how often a conversation is learned without its lines of thought.
+    /// Finds all rows; [`Files::check`] looks into them. `drop_thoughts`: how often a conversation is learned without its lines of thought.
     ///
     /// # Errors
-    /// If a file cannot be read, a row is not what it should be, or there is none.
+    /// If a file cannot be read, or has no rows.
     pub fn open(paths: &[PathBuf], seed: u64, drop_thoughts: f64) -> Result<Files> {
         let (mut sources, mut places) = (Vec::new(), Vec::new());
         for path in paths {
@@ -198,10 +197,10 @@ impl Files {
         self.places.len() as u64
     }
 
-    /// Writes every row once, so that one which cannot be learned is found before the first step.
+    /// Reads and writes every row once, so that one which cannot be learned is found before the first step.
     ///
     /// # Errors
-    /// If the template refuses a row.
+    /// If a row is not what it should be, or the template refuses it.
     pub fn check(&self, writer: &Writer) -> Result<()> {
         self.places.iter().try_for_each(|place| {
             let source = &self.sources[place.source];
@@ -263,7 +262,7 @@ impl Files {
         let place = self.place(index);
         let source = &self.sources[place.source];
         let examples = match source.content(place)? {
-            Content::Text(text) => text_example(writer, &text).map(|example| vec![example]),
+            Content::Text(text) => text_examples(writer, &text),
             Content::Conversation(conversation) => {
                 writer.examples(&self.with_thoughts(conversation, index), prompt_weight)
             }
@@ -317,14 +316,13 @@ fn value(name: &str, field: &Field) -> std::result::Result<Value, String> {
     })
 }
 
-fn text_example(writer: &Writer, text: &str) -> Result<Example> {
+/// A text as one example; none if nothing in it follows anything.
+fn text_examples(writer: &Writer, text: &str) -> Result<Vec<Example>> {
     let mut tokens = writer.tokenizer.encode(text, EncodeOptions::default())?;
     tokens.extend(writer.tokenizer.eos());
-    if tokens.len() < 2 {
-        return Err(Error::TooShort);
-    }
     let weights = vec![1.0; tokens.len()];
-    Ok(Example { tokens, weights, is_text: true })
+    let example = Example { tokens, weights, is_text: true };
+    Ok(Some(example).filter(|example| example.tokens.len() > 1).into_iter().collect())
 }
 
 #[cfg(test)]
@@ -350,8 +348,10 @@ mod tests {
 
     #[test]
     fn rows_are_checked_and_named() {
-        let parse =
-            |text: &str| files(&format!("{{\"text\": \"x\"}}\n\n{text}")).map_err(|error| error.to_string());
+        let parse = |text: &str| {
+            let files = files(&format!("{{\"text\": \"x\"}}\n\n{text}")).expect("rows");
+            files.sources[0].content(files.places[1]).map_err(|error| error.to_string())
+        };
         assert!(parse(r#"{"text": "x"}"#).is_ok());
         let tools = r#"{"messages": [{"role": "user"}, {"role": "assistant", "content": "x"}], "tools": "[{\"name\": \"t\"}]"}"#;
         assert!(parse(tools).is_ok());

@@ -19,8 +19,8 @@ const COMPANIONS: [&str; 4] =
 /// Contents of the files that belong to a model but are not its weights, by name.
 pub(crate) type Companions = BTreeMap<&'static str, Vec<u8>>;
 
-/// The files that belong to a model in a folder.
-pub(crate) fn companions(from: &Path, config: &Config) -> Result<Companions> {
+/// The files that belong to a model in a folder. `template`: that of a checkpoint, wherever it has it.
+pub(crate) fn companions(from: &Path, config: &Config, template: Option<String>) -> Result<Companions> {
     let mut found = BTreeMap::new();
     for name in COMPANIONS {
         let path = from.join(name);
@@ -28,14 +28,8 @@ pub(crate) fn companions(from: &Path, config: &Config) -> Result<Companions> {
             found.insert(name, read(&path)?);
         }
     }
-    // Older models have their template among the settings of the tokenizer.
-    let settings = found.get("tokenizer_config.json");
-    let settings: serde_json::Value =
-        settings.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
-    if let (false, Some(template)) =
-        (found.contains_key("chat_template.jinja"), settings["chat_template"].as_str())
-    {
-        found.insert("chat_template.jinja", template.as_bytes().to_vec());
+    if let Some(template) = template {
+        found.insert("chat_template.jinja", template.into_bytes());
     }
     for needed in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
         if !found.contains_key(needed) {
@@ -96,6 +90,6 @@ pub fn merge(cx: &Cx, from: &Path, adapter: &Path, folder: &Path) -> Result<usiz
         };
         params.get_mut(weight).data = added.merged(cx, &beside, own);
     }
-    write_model(folder, &companions(from, config)?, config, &params)?;
+    write_model(folder, &companions(from, config, checkpoint.chat_template()?)?, config, &params)?;
     Ok(stored.layers().count())
 }

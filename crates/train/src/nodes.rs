@@ -14,8 +14,8 @@ use tangelo_ops::rms_norm::{rms_norm, rms_norm_backward};
 use tangelo_ops::ssd::SsdGradients;
 use tangelo_ops::{Cx, Mat, Vector};
 
-use crate::params::{Gradients, ParamId};
-use crate::tape::{Tape, Var, copy};
+use crate::params::{Gradients, ParamId, Params};
+use crate::tape::{Pass, Tape, Var, copy};
 
 /// Rows whose logits are in memory at one time.
 const LOGIT_ROWS: usize = 256;
@@ -66,14 +66,7 @@ impl<'t> Tape<'t> {
                     gradient.iter_mut().zip(dy.row(t)).for_each(|(sum, d)| *sum += d);
                 }
             }
-            if let Some(gradient) = pass.gradients.of_mut(weight) {
-                add_product(cx, Factor::from(&dy).transposed(), Factor::from(&*input), gradient);
-            }
-            let param = params.get(weight);
-            let [rows, cols] = param.matrix();
-            let mut dx = zeros(cx, dy.rows(), cols);
-            add_product(cx, Factor::from(&dy), Factor::new(&param.data, rows, cols), dx.data_mut());
-            pass.give(x, dx);
+            pass.give_product(params, (x, &input), weight, &dy);
         })
     }
 
@@ -113,17 +106,7 @@ impl<'t> Tape<'t> {
         let scaled = Packed::of_floats(cx, rows, cols, &scaled).expect("memory for a weight beside itself");
         self.push(matmul(cx, input.view(), &scaled, None), move |mut dy, pass| {
             dy.data_mut().iter_mut().for_each(|d| *d *= s);
-            if let Some(gradient) = pass.gradients.of_mut(weight) {
-                add_product(cx, Factor::from(&dy).transposed(), Factor::from(&*input), gradient);
-            }
-            let mut dx = zeros(cx, dy.rows(), cols);
-            add_product(
-                cx,
-                Factor::from(&dy),
-                Factor::new(&params.get(weight).data, rows, cols),
-                dx.data_mut(),
-            );
-            pass.give(x, dx);
+            pass.give_product(params, (x, &input), weight, &dy);
         })
     }
 
@@ -131,9 +114,9 @@ impl<'t> Tape<'t> {
     pub fn scale_columns(&self, x: Var, m: ParamId, lengths: Vec<f32>, bias: Option<ParamId>) -> Var {
         let (cx, params, input) = (self.cx, self.params, self.value(x));
         // A row of zeros stays one.
-        let shares: Vec<f32> =
-            lengths.iter().map(|length| if *length > 0.0 { 1.0 / length } else { 0.0 }).collect();
-        let factors: Vec<f32> = params.get(m).data.iter().zip(&shares).map(|(m, share)| m * share).collect();
+        let over = |x: f32, length: f32| if length > 0.0 { x / length } else { 0.0 };
+        let factors: Vec<f32> =
+            params.get(m).data.iter().zip(&lengths).map(|(m, length)| over(*m, *length)).collect();
         let bias_data = bias.map(|bias| params.get(bias).data.clone());
         let mut y = copy(cx, &input);
         for t in 0..y.rows() {
@@ -145,8 +128,11 @@ impl<'t> Tape<'t> {
         self.push(y, move |mut d, pass| {
             if let Some(gradient) = pass.gradients.of_mut(m) {
                 for t in 0..d.rows() {
-                    let terms = d.row(t).iter().zip(input.row(t)).zip(&shares);
-                    gradient.iter_mut().zip(terms).for_each(|(sum, ((d, x), share))| *sum += d * x * share);
+                    let terms = d.row(t).iter().zip(input.row(t)).zip(&lengths);
+                    gradient
+                        .iter_mut()
+                        .zip(terms)
+                        .for_each(|(sum, ((d, x), length))| *sum += over(d * x, *length));
                 }
             }
             if let Some(gradient) = bias.and_then(|bias| pass.gradients.of_mut(bias)) {
@@ -264,6 +250,20 @@ impl<'t> Tape<'t> {
             }
         }
         (losses, dx)
+    }
+}
+
+impl Pass<'_> {
+    /// The way back through x · Wᵀ.
+    fn give_product(&mut self, params: &Params, (x, input): (Var, &Mat), weight: ParamId, dy: &Mat) {
+        if let Some(gradient) = self.gradients.of_mut(weight) {
+            add_product(self.cx, Factor::from(dy).transposed(), Factor::from(input), gradient);
+        }
+        let param = params.get(weight);
+        let [rows, cols] = param.matrix();
+        let mut dx = zeros(self.cx, dy.rows(), cols);
+        add_product(self.cx, Factor::from(dy), Factor::new(&param.data, rows, cols), dx.data_mut());
+        self.give(x, dx);
     }
 }
 

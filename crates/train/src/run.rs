@@ -117,23 +117,24 @@ impl Run {
     /// [`Run::begin`] in a folder that may have the beginning of this run.
     fn begin_in(recipe: Recipe, folder: &Path) -> Result<Run> {
         let mut repaired = 0;
-        let (params, config, from) = match (&recipe.model.from, &recipe.model.config) {
+        let (params, config, companions) = match (&recipe.model.from, &recipe.model.config) {
             (Some(from), _) => {
                 let checkpoint = Checkpoint::open(from)?;
                 let mut params = Params::load(&checkpoint)?;
                 if recipe.adapter.is_none() {
                     repaired = repair_embeddings(&mut params, recipe.model.seed);
                 }
-                (params, checkpoint.config().clone(), from.clone())
+                let companions = companions(from, checkpoint.config(), checkpoint.chat_template()?)?;
+                (params, checkpoint.config().clone(), companions)
             }
             (None, Some(path)) => {
                 let config = Config::from_json(&String::from_utf8_lossy(&read(path)?))?;
-                let from = recipe.model.tokenizer.clone().unwrap_or_default();
-                (init(&config, recipe.model.seed), config, from)
+                let companions =
+                    companions(recipe.model.tokenizer.as_deref().unwrap_or(Path::new("")), &config, None)?;
+                (init(&config, recipe.model.seed), config, companions)
             }
             (None, None) => return Err(Error::Recipe { problem: "`model` names no model".into() }),
         };
-        let companions = companions(&from, &config)?;
         let text = toml::to_string(&recipe).map_err(|cause| Error::Recipe { problem: cause.to_string() })?;
         let mut run = Run::assemble(recipe, folder, companions, config, params)?;
         run.repaired = repaired;
@@ -202,7 +203,8 @@ impl Run {
         let checkpoint = Checkpoint::open(model)?;
         let config = checkpoint.config().clone();
         let params = Params::load(&checkpoint)?;
-        let mut run = Run::assemble(recipe, folder, companions(model, &config)?, config, params)?;
+        let companions = companions(model, &config, checkpoint.chat_template()?)?;
+        let mut run = Run::assemble(recipe, folder, companions, config, params)?;
         if adapted.is_some() {
             adapter_files::read(&newest, &mut run.params)?;
         }

@@ -32,7 +32,7 @@ pub struct Tape<'t> {
 
 /// The way back: gradients of nodes that are complete or being summed, and those of parameters.
 pub(crate) struct Pass<'p> {
-    cx: &'p Cx,
+    pub cx: &'p Cx,
     pub gradients: &'p mut Gradients,
     of_nodes: Vec<Option<Mat>>,
 }
