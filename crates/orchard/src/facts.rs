@@ -3,7 +3,7 @@
 use tangelo_chat::{Message, Role};
 use tangelo_core::random::Random;
 
-use crate::names::{name, names, things};
+use crate::names::{name_unlike, names, things};
 use crate::{Exercise, Split, Subject, asked, if_so, said, says};
 
 /// Questions in a conversation, at most.
@@ -106,15 +106,21 @@ struct Fact {
 }
 
 impl Fact {
-    fn new(random: &mut Random, split: Split, entity: String) -> Fact {
+    /// `others`: what is said beside it.
+    fn new(random: &mut Random, split: Split, entity: String, others: &[Fact]) -> Fact {
         let relation = random.below(RELATIONS.len());
         let value = match RELATIONS[relation].value {
-            Value::Name => name(random, split),
+            Value::Name => name_unlike(random, split, others.iter().flat_map(Fact::words).chain([&entity])),
             Value::Of(words) => random.pick(words).to_owned(),
             Value::Below(most) => (2 + random.below(most - 2)).to_string(),
         };
         let things = if matches!(RELATIONS[relation].value, Value::Below(_)) { &COUNTED } else { &COLOURED };
         Fact { relation, entity, thing: random.pick(things), value }
+    }
+
+    /// Whom it is about, and the value.
+    fn words(&self) -> [&String; 2] {
+        [&self.entity, &self.value]
     }
 
     fn relation(&self) -> &'static Relation {
@@ -140,7 +146,7 @@ fn facts(random: &mut Random, split: Split, count: usize) -> Vec<Fact> {
     let mut facts: Vec<Fact> = Vec::new();
     while facts.len() < count {
         let entity = random.of(&entities).clone();
-        let fact = Fact::new(random, split, entity);
+        let fact = Fact::new(random, split, entity, &facts);
         if !facts.iter().any(|other| fact.is_about_the_same(other) || fact.value == other.value) {
             facts.push(fact);
         }
@@ -152,10 +158,10 @@ fn facts(random: &mut Random, split: Split, count: usize) -> Vec<Fact> {
 fn unanswered(random: &mut Random, split: Split, facts: &[Fact]) -> Fact {
     loop {
         let entity = match random.chance(0.5) {
-            true => name(random, split),
+            true => name_unlike(random, split, facts.iter().flat_map(Fact::words)),
             false => random.of(facts).entity.clone(),
         };
-        let fact = Fact::new(random, split, entity);
+        let fact = Fact::new(random, split, entity, facts);
         if !facts.iter().any(|other| fact.is_about_the_same(other)) {
             return fact;
         }
@@ -290,7 +296,7 @@ fn grade(answer: &Message, value: Option<&str>, others: &[String]) -> f64 {
 
 /// A thing with its price, for the shop.
 pub(crate) fn priced(random: &mut Random, count: usize) -> Vec<(&'static str, &'static str, usize)> {
-    things(random, count).into_iter().map(|(one, many)| (one, many, 2 + random.below(38))).collect()
+    things(random, count).into_iter().map(|(one, many)| (one, many, 2 + random.below(28))).collect()
 }
 
 #[cfg(test)]

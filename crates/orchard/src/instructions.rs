@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use tangelo_core::random::Random;
 
-use crate::names;
+use crate::names::{self, split_of};
 use crate::{Exercise, Split, Subject, asked, said, says};
 use vocabulary::*;
 
@@ -352,11 +352,15 @@ impl Parts {
         let (counts_words, counts_sentences) =
             (rules.contains(&Rule::Words), rules.contains(&Rule::Sentences));
         if counts_words && is_bare {
-            let count = 3 + random.below(10);
+            let count = 3 + random.below(6);
             return self.text_of_words(random, topic, count, style);
         }
-        let more = random.below(if counts_sentences { 5 } else { 2 });
-        let count = (self.least() + more).min(5);
+        let more = match () {
+            () if counts_sentences => random.below(4),
+            () if counts_words => 0,
+            () => random.below(2),
+        };
+        let count = (self.least() + more).min(4);
         self.text(random, topic, count, if counts_words || count > 3 { brief } else { style })
     }
 }
@@ -369,7 +373,7 @@ fn lead(random: &mut Random, split: Split) -> (String, String) {
     (names::name(random, split), random.of(&OPINIONS).to_string())
 }
 
-/// Things and perhaps a name, and a clause that has them.
+/// Things and perhaps a name, and a clause that has them in this order.
 fn keywords(random: &mut Random, split: Split, topic: &Topic, most: usize) -> (Vec<String>, String) {
     let count = 1 + random.below(most);
     let mut keywords: Vec<String> =
@@ -379,9 +383,8 @@ fn keywords(random: &mut Random, split: Split, topic: &Topic, most: usize) -> (V
     let mut finder = random.of(&FINDERS).to_string();
     if random.chance(0.3) {
         finder = names::name(random, split);
-        keywords.push(finder.clone());
+        keywords.insert(0, finder.clone());
     }
-    random.shuffle(&mut keywords);
     let (find, near) = (random.of(&FINDS), topic.world.near);
     (keywords, format!("{finder} {find} {} {near} {}", names::listed(&things), topic.said))
 }
@@ -499,7 +502,7 @@ fn repeating(random: &mut Random, split: Split, rules: &[Rule]) -> Exercise {
         1 => random.of(&names::THINGS).0.to_owned(),
         _ => Topic::new(random, split, true).word,
     };
-    let count = 2 + random.below(6);
+    let count = 2 + random.below(4);
     let text = dressed(random, vec![word.as_str(); count].join(" "), None, rules);
     let demand = |&rule: &Rule| {
         let is_this = rule == Rule::Repeat;
@@ -541,8 +544,17 @@ fn describing(random: &mut Random, split: Split, rules: &[Rule]) -> Exercise {
     finished(random, Some(request), demands, Some(topic.word), text)
 }
 
-/// A request for a text with one to three rules.
+/// A request for a text with one to three rules. None is both for learning and for examination.
 pub fn exercise(random: &mut Random, split: Split) -> Exercise {
+    loop {
+        let exercise = candidate(random, split);
+        if split_of(exercise.conversation.messages[0].content.as_deref().unwrap_or_default()) == split {
+            return exercise;
+        }
+    }
+}
+
+fn candidate(random: &mut Random, split: Split) -> Exercise {
     let rules = rules(random);
     match rules.as_slice() {
         [Rule::Options] => choosing(random, split),

@@ -1,9 +1,8 @@
 //! A small closed world with exercises whose answers can be checked exactly.
 //!
 //! Everything follows from a seed. Exercises for learning and for examination share no name of a person, a place or a thing
-//! that is made up ([`names`]) and come from streams of their own, so what is examined has not been seen, except for some
-//! instructions that name nobody and the few states of nim. A grader looks at
-//! nothing but the answer; the same graders serve as rewards.
+//! that is made up ([`names`]) and come from streams of their own, so what is examined has not been seen, except for the few
+//! states of nim. A grader looks at nothing but the answer; the same graders serve as rewards.
 
 #![forbid(unsafe_code)]
 

@@ -35,16 +35,42 @@ pub fn name(random: &mut Random, split: Split) -> String {
     }
 }
 
-/// Different made-up names.
+/// Made-up names that are told apart by their beginnings and by their ends.
 pub fn names(random: &mut Random, split: Split, count: usize) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     while names.len() < count {
-        let name = name(random, split);
-        if !names.contains(&name) {
-            names.push(name);
-        }
+        let name = name_unlike(random, split, names.iter());
+        names.push(name);
     }
     names
+}
+
+/// A made-up name that neither begins nor ends like one of these, as far as that can be had.
+pub fn name_unlike<'a>(
+    random: &mut Random,
+    split: Split,
+    others: impl Iterator<Item = &'a String> + Clone,
+) -> String {
+    let mut tries = 0..TRIES;
+    loop {
+        let name = name(random, split);
+        let is_like = if tries.next().is_some() { are_alike } else { str::eq };
+        if !others.clone().any(|other| is_like(&name, other)) {
+            return name;
+        }
+    }
+}
+
+/// How many names are drawn for one that is unlike others.
+const TRIES: usize = 100;
+
+/// Whether two names begin or end with the same two letters.
+fn are_alike(one: &str, other: &str) -> bool {
+    let ends = |name: &str| Some((name.get(..2)?.to_owned(), name.get(name.len() - 2..)?.to_owned()));
+    match (ends(one), ends(other)) {
+        (Some(one), Some(other)) => one.0 == other.0 || one.1 == other.1,
+        _ => one == other,
+    }
 }
 
 /// The word with its first letter large.

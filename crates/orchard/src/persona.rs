@@ -135,10 +135,11 @@ impl Keeper {
     fn new(random: &mut Random, split: Split) -> Keeper {
         let count = 3 + random.below(5);
         let manner = random.below(5);
+        let [name, town] = [0; 2].map(|_| name(random, split));
         Keeper {
-            name: name(random, split),
+            name,
             shop: format!("The {} {}", random.pick(&ADJECTIVES), random.pick(&SIGNS)),
-            town: name(random, split),
+            town,
             wares: priced(random, count),
             greeting: (manner < 3).then(|| random.pick(&GREETINGS)),
             farewell: (manner == 2 || manner == 3).then(|| random.pick(&FAREWELLS)),
@@ -189,6 +190,7 @@ impl Keeper {
     fn talk(&self, random: &mut Random, split: Split, has_tools: bool) -> Talk {
         let ware = random.pick(&self.wares);
         let (kind, which, of_talk) = (random.below(9), random.below(3), random.below(SMALL_TALK.len()));
+        let count = 2 + random.below(3);
         if kind == 7 {
             return unknown(random, split, has_tools);
         }
@@ -200,7 +202,7 @@ impl Keeper {
         match kind {
             8 => small_talk(of_talk, &mut pick),
             0 | 1 => self.price(ware, &mut pick),
-            2 => total(ware, &mut pick),
+            2 => total(ware, count, &mut pick),
             3 => self.about_self(which, &mut pick),
             4 => self.stock(ware, &mut pick),
             5 => self.missing(other, &mut pick),
@@ -284,7 +286,7 @@ impl Keeper {
                 shop,
             ),
             _ => (
-                ["In which town are we?", "What is the name of this town?", "Where am I?"],
+                ["In which town are we?", "What is the name of this town?", "Which town is this?"],
                 format!("We are in {town}."),
                 town,
             ),
@@ -443,8 +445,7 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
 }
 
 /// Several of a ware.
-fn total((_, many, price): Ware, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
-    let count = 2 + price % 4;
+fn total((_, many, price): Ware, count: usize, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
     let total = count * price;
     let question = pick(vec![
         format!("How much are {count} {many}?"),

@@ -1,9 +1,10 @@
-//! Drills in taking up what was said before: lists repeated, and values found by their names. Every word of an answer stands
-//! before it, so copying is learned here that all other subjects need.
+//! Drills in taking up what was said before: lists repeated, values found by their names, and names that are not there. Every
+//! word of an answer stands before it, so copying is learned here that all other subjects need.
 
 use tangelo_core::random::Random;
 
-use crate::names::{listed, names, things};
+use crate::facts::UNKNOWN;
+use crate::names::{listed, name_unlike, names, things};
 use crate::{Exercise, Split, Subject, asked, if_so, said, says};
 use tangelo_chat::{Message, Role};
 
@@ -20,7 +21,7 @@ struct Drill {
 pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     let count = 2 + random.below(7);
     let list = List::new(random, split, count);
-    let mut drills: Vec<Drill> = (0..=random.below(QUESTIONS)).map(|_| list.drill(random)).collect();
+    let mut drills: Vec<Drill> = (0..=random.below(QUESTIONS)).map(|_| list.drill(random, split)).collect();
     let mut conversation = asked(None, format!("{}. {}", list.text(), drills[0].question));
     for next in 1..drills.len() {
         conversation.messages.push(says(drills[next - 1].answer.clone()));
@@ -74,11 +75,25 @@ impl List {
         (0..self.names.len()).map(|at| self.entry(at)).collect::<Vec<_>>().join(", ")
     }
 
-    fn drill(&self, random: &mut Random) -> Drill {
-        match random.below(3) {
+    fn drill(&self, random: &mut Random, split: Split) -> Drill {
+        match random.below(5) {
             0 => self.repeat(random),
-            1 if self.values.is_some() => self.values(random),
+            1 | 2 if self.values.is_some() => self.values(random),
+            3 => self.absent(random, split),
             _ => self.next(random),
+        }
+    }
+
+    /// What belongs to a name that is not there.
+    fn absent(&self, random: &mut Random, split: Split) -> Drill {
+        let name = name_unlike(random, split, self.names.iter());
+        let ask = random.pick(&["What belongs to", "Look up", "Who comes after"]);
+        Drill {
+            kind: "recall.absent",
+            question: format!("{ask} {name}?"),
+            answer: UNKNOWN.to_owned(),
+            shorter: None,
+            thought: format!("{name} is not in the list."),
         }
     }
 

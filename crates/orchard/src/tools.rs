@@ -235,6 +235,9 @@ const FAMILIES: [Family; 14] = [
 /// Requests before the one that is asked about, fewer than this.
 const EARLIER: usize = 5;
 
+/// How many tools must be known by their names.
+const WITHOUT_DESCRIPTION: f64 = 0.05;
+
 /// What is said where no tool fits.
 const NONE: &str = "I cannot do that, because none of my tools is for it.";
 
@@ -309,7 +312,7 @@ impl Declared {
         let names: Vec<&str> = self.parameters.iter().map(|(name, _)| *name).collect();
         let mut function = json!({"name": self.name, "description": self.family.description,
             "parameters": {"type": "object", "properties": properties, "required": names}});
-        if random.chance(0.1)
+        if random.chance(WITHOUT_DESCRIPTION)
             && let Some(function) = function.as_object_mut()
         {
             function.remove("description");
@@ -361,25 +364,24 @@ fn fill(pattern: &str, values: &[Value], result: Option<&Value>) -> String {
 pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     let mut families: Vec<&'static Family> = FAMILIES.iter().collect();
     random.shuffle(&mut families);
-    let spare = families.pop();
-    let count = 2 + random.below(4);
+    let spare = families.split_off(2 + random.below(4));
     let declared: Vec<Declared> =
-        families.into_iter().take(count).map(|family| Declared::new(random, split, family)).collect();
+        families.into_iter().map(|family| Declared::new(random, split, family)).collect();
     let tools: Vec<Tool> = declared.iter().filter_map(|declared| declared.tool(random)).collect();
     let thinks = random.chance(0.3);
     let mut messages = Vec::new();
     for _ in 0..random.below(EARLIER) {
-        let made = match (random.below(4), spare) {
-            (0, Some(spare)) => none(random, split, spare),
+        let made = match random.below(3) {
+            0 => none(random, split, &spare),
             _ => with_result(random, split, &declared),
         };
         messages.extend(made.messages);
         messages.push(made.answer);
     }
-    let made = match (random.below(10), spare) {
-        (0..2, Some(spare)) => none(random, split, spare),
-        (2..5, _) => parallel(random, split, &declared),
-        (5..7, _) => with_result(random, split, &declared),
+    let made = match random.below(10) {
+        0..3 => none(random, split, &spare),
+        3..6 => parallel(random, split, &declared),
+        6 => with_result(random, split, &declared),
         _ => single(random, split, &declared),
     };
     let Made { kind, messages: last, mut answer, thought, grader } = made;
@@ -408,7 +410,8 @@ pub(crate) struct Made {
 /// Tools of somebody who has other things to talk about: none that is about wares.
 pub(crate) struct Tools {
     declared: Vec<Declared>,
-    spare: Option<&'static Family>,
+    /// What none of them is for.
+    spare: Vec<&'static Family>,
     /// As they are given to the model.
     pub list: Vec<Tool>,
 }
@@ -419,27 +422,26 @@ impl Tools {
         let is_apart = |family: &&Family| family.parameters.iter().all(|(names, _)| names[0] != "item");
         let mut families: Vec<&'static Family> = FAMILIES.iter().filter(is_apart).collect();
         random.shuffle(&mut families);
-        let spare = families.pop();
-        let count = 1 + random.below(2);
+        let spare = families.split_off(1 + random.below(2));
         let declared: Vec<Declared> =
-            families.into_iter().take(count).map(|family| Declared::new(random, split, family)).collect();
+            families.into_iter().map(|family| Declared::new(random, split, family)).collect();
         let list = declared.iter().filter_map(|declared| declared.tool(random)).collect();
         Tools { declared, spare, list }
     }
 
     /// A request that has been granted, or that none of the tools is for.
     pub fn earlier(&self, random: &mut Random, split: Split) -> Made {
-        match (random.below(4), self.spare) {
-            (0, Some(spare)) => none(random, split, spare),
+        match random.below(3) {
+            0 => none(random, split, &self.spare),
             _ => with_result(random, split, &self.declared),
         }
     }
 
     /// A request, or one with its result.
     pub fn last(&self, random: &mut Random, split: Split) -> Made {
-        match (random.below(6), self.spare) {
-            (0, Some(spare)) => none(random, split, spare),
-            (1..4, _) => with_result(random, split, &self.declared),
+        match random.below(6) {
+            0 | 1 => none(random, split, &self.spare),
+            2 => with_result(random, split, &self.declared),
             _ => single(random, split, &self.declared),
         }
     }
@@ -468,7 +470,9 @@ fn calls(kind: &'static str, text: String, calls: Vec<ToolCall>) -> Made {
     Made { kind, messages: vec![Message::new(Role::User, text)], answer, thought, grader }
 }
 
-fn none(random: &mut Random, split: Split, spare: &'static Family) -> Made {
+/// `spare`: what no tool is for.
+fn none(random: &mut Random, split: Split, spare: &[&'static Family]) -> Made {
+    let spare = random.pick(spare);
     let request = Declared::new(random, split, spare).request(random, split, 0);
     let asked = request.text.clone();
     Made {

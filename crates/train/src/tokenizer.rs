@@ -57,7 +57,7 @@ pub fn learn(texts: &[String], vocabulary: usize) -> Result<[String; 2]> {
         .special_tokens(special.collect())
         .build();
     let mut trainer: TrainerWrapper = trainer.into();
-    tokenizer.train(&mut trainer, texts.iter()).map_err(failed)?;
+    tokenizer.train(&mut trainer, between_control_tokens(texts).into_iter()).map_err(failed)?;
     tokenizer.with_pre_tokenizer(Some(pre_tokenizer(SPLIT)?));
     let wrong = |cause: serde_json::Error| Error::Tokenizer { cause: cause.to_string() };
     let mut tokenizer = serde_json::to_value(&tokenizer).map_err(wrong)?;
@@ -73,6 +73,15 @@ pub fn learn(texts: &[String], vocabulary: usize) -> Result<[String; 2]> {
         "unk_token": "<unk>",
     });
     Ok([tokenizer, format!("{config:#}\n")])
+}
+
+/// The texts in pieces, without the control tokens, which are nothing to learn.
+fn between_control_tokens(texts: &[String]) -> Vec<&str> {
+    let mut pieces: Vec<&str> = texts.iter().map(String::as_str).collect();
+    for token in control_tokens() {
+        pieces = pieces.into_iter().flat_map(|piece| piece.split(token.as_str())).collect();
+    }
+    pieces
 }
 
 /// Adds the commonest words with the space before them, up to the size of the vocabulary. Their pairs come last, so that no word
