@@ -73,7 +73,7 @@ pub struct Coverage {
 }
 
 /// The part of a weight's name before `.weight`, if it is a projection of one of these names.
-fn projection<'n>(name: &'n str, targets: &[String]) -> Option<&'n str> {
+pub(crate) fn projection<'n>(name: &'n str, targets: &[String]) -> Option<&'n str> {
     let stem = name.strip_suffix(".weight")?;
     let last = stem.rsplit('.').next()?;
     targets.iter().any(|target| target == last).then_some(stem)

@@ -16,6 +16,7 @@ mod error;
 pub mod examples;
 pub mod files;
 mod init;
+pub mod memory;
 mod model_files;
 mod network;
 mod nodes;

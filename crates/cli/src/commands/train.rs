@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tangelo_core::limits::CONFIG_BYTES_MAX;
+use tangelo_engine::available_bytes;
 use tangelo_train::adapter::coverage;
+use tangelo_train::memory::needed_bytes;
 use tangelo_train::{Error, Param, Recipe, Run};
 
 use super::dashboard::Dashboard;
@@ -94,7 +96,11 @@ impl TeachArgs {
 pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
     let cx = args.compute.cx()?;
     let mut run = match recipe {
-        Some(recipe) => Run::begin(with_files(recipe)?, &args.out)?,
+        Some(recipe) => {
+            let recipe = with_files(recipe)?;
+            check_memory(&recipe, available_bytes())?;
+            Run::begin(recipe, &args.out)?
+        }
         None => Run::resume(&args.out)?,
     };
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -124,6 +130,18 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
     }
     dashboard.finish();
     Ok(())
+}
+
+/// Whether a run fits into the memory that there is, if that is known.
+fn check_memory(recipe: &Recipe, available: Option<u64>) -> Result<()> {
+    let needed = needed_bytes(recipe)?;
+    match available {
+        Some(available) if needed > available => bail!(
+            "the run takes {needed} bytes of memory at least, but {available} bytes are available: set a smaller \
+             `batch.micro_tokens` or `model.recompute = true`, or learn an adapter (`tangelo lora`)"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Says what learns, and returns how many parameters there are.

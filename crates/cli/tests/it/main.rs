@@ -17,4 +17,5 @@ mod program;
 mod shape4b;
 mod show;
 mod synth;
+mod teach;
 mod tokenize;

@@ -191,13 +191,21 @@ fn pack_a(a: &Factor<'_>, i: usize, from: usize, out: &mut [f32]) {
         }
         return;
     }
-    for r in 0..ROWS {
-        let column = out[r..].iter_mut().step_by(ROWS);
-        if r < height {
-            column.enumerate().for_each(|(k, x)| *x = a.at(i + r, from + k));
-        } else {
-            column.for_each(|x| *x = 0.0);
+    let depth = out.len() / ROWS;
+    let whole = if a.col_stride == 1 && height == ROWS { depth / LANES * LANES } else { 0 };
+    for (block, out) in out[..whole * ROWS].as_chunks_mut::<{ LANES * ROWS }>().0.iter_mut().enumerate() {
+        // Twelve loads and the stores of a transposition, where element by element each had its bounds checked.
+        let row = |r: usize| a.data[(i + r) * a.row_stride + from + block * LANES..].first_chunk::<LANES>();
+        let rows: [&[f32; LANES]; ROWS] = std::array::from_fn(|r| row(r).expect("a block within the factor"));
+        for k in 0..LANES {
+            for r in 0..ROWS {
+                out[k * ROWS + r] = rows[r][k];
+            }
         }
+    }
+    for r in 0..ROWS {
+        let column = out[r..].iter_mut().step_by(ROWS).enumerate().skip(whole);
+        column.for_each(|(k, x)| *x = if r < height { a.at(i + r, from + k) } else { 0.0 });
     }
 }
 
