@@ -66,11 +66,8 @@ const TRIES: usize = 100;
 
 /// Whether two names begin or end with the same two letters.
 fn are_alike(one: &str, other: &str) -> bool {
-    let ends = |name: &str| Some((name.get(..2)?.to_owned(), name.get(name.len() - 2..)?.to_owned()));
-    match (ends(one), ends(other)) {
-        (Some(one), Some(other)) => one.0 == other.0 || one.1 == other.1,
-        _ => one == other,
-    }
+    one.get(..2) == other.get(..2)
+        || one.get(one.len().saturating_sub(2)..) == other.get(other.len().saturating_sub(2)..)
 }
 
 /// The word with its first letter large.
@@ -147,6 +144,20 @@ pub fn listed(items: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_one_context_begin_and_end_otherwise() {
+        let mut random = Random::new(5);
+        for _ in 0..200 {
+            let names = names(&mut random, Split::Train, 8);
+            for (i, one) in names.iter().enumerate() {
+                assert!(names[..i].iter().all(|other| !are_alike(one, other)), "{names:?}");
+            }
+        }
+        // More than there are beginnings: then they are different at least.
+        let many = names(&mut random, Split::Train, 400);
+        assert!((0..400).all(|i| !many[..i].contains(&many[i])));
+    }
 
     #[test]
     fn names_for_learning_and_for_examination_are_apart() {

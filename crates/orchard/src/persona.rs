@@ -135,7 +135,7 @@ impl Keeper {
     fn new(random: &mut Random, split: Split) -> Keeper {
         let count = 3 + random.below(5);
         let manner = random.below(5);
-        let [name, town] = [0; 2].map(|_| name(random, split));
+        let (name, town) = (name(random, split), name(random, split));
         Keeper {
             name,
             shop: format!("The {} {}", random.pick(&ADJECTIVES), random.pick(&SIGNS)),

@@ -1,7 +1,7 @@
 //! How much memory a run takes at least, known before a weight is read.
 //!
 //! ```text
-//! weights        4 bytes, and 4 more of matrices, which are packed to be multiplied
+//! weights        4 bytes, and 4 more of matrices that are multiplied, which are packed for it
 //! what learns    4 bytes of gradient and 8 of moments, or 4 where Muon has one
 //! activations    4 bytes, for every token of a micro-batch: the norm, the projections, what the last of them takes, and the
 //!                residual stream after every block; where blocks are computed again, those of the largest one
@@ -37,7 +37,9 @@ pub fn needed_bytes(recipe: &Recipe) -> Result<u64> {
     for TensorSpec { name, shape } in config.tensors() {
         let len = shape.iter().product::<usize>() as u64;
         let is_matrix = shape.len() == 2;
-        weights += len * if is_matrix { 2 } else { 1 };
+        // Embeddings are looked up, and multiplied only if they are the output matrix too.
+        let is_packed = is_matrix && (config.tie_word_embeddings || !name.ends_with("embeddings.weight"));
+        weights += len * if is_packed { 2 } else { 1 };
         let learns = match &recipe.adapter {
             None if is_matrix && name.contains(".mixer.") && recipe.optimiser.method == Method::Muon => {
                 2 * len
@@ -51,7 +53,6 @@ pub fn needed_bytes(recipe: &Recipe) -> Result<u64> {
         };
         learned = learned.saturating_add(learns);
     }
-    // A step is no longer than its tokens, but its last sequence may go beyond them.
     let tokens = recipe.batch.micro_tokens.min(recipe.batch.tokens) as u64;
     let activations = tokens.saturating_mul(numbers_per_token(&config, recipe.model.recompute));
     Ok(weights.saturating_add(learned).saturating_add(activations).saturating_mul(F32))
@@ -86,7 +87,6 @@ fn numbers_per_token(config: &Config, recompute: bool) -> u64 {
 mod tests {
     use super::*;
 
-    /// A model of one block of each kind would be tedious to add up; of these two, the numbers are written out.
     #[test]
     fn numbers_add_up() {
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny");
@@ -100,7 +100,9 @@ mod tests {
             let tensors = config.tensors().into_iter().filter(is_counted);
             tensors.map(|spec| spec.shape.iter().product::<usize>() as u64).sum()
         };
-        let (all, matrices) = (sizes(|_| true), sizes(|spec| spec.shape.len() == 2));
+        let is_packed =
+            |spec: &TensorSpec| spec.shape.len() == 2 && !spec.name.ends_with("embeddings.weight");
+        let (all, matrices) = (sizes(|_| true), sizes(is_packed));
         let per_token = numbers_per_token(&config, false);
         assert_eq!(needed(&[]), 4 * (4 * all + matrices + 100 * per_token));
         assert_eq!(needed(&["batch.micro_tokens=10"]), 4 * (4 * all + matrices + 10 * per_token));
