@@ -6,16 +6,16 @@ use std::rc::Rc;
 use tangelo_core::TokenId;
 use tangelo_ops::attention::{KvCache, KvType, append, attention, attention_backward};
 use tangelo_ops::cross_entropy::{Target, cross_entropy};
-use tangelo_ops::elementwise::{add, gather_rows, relu2, relu2_backward};
+use tangelo_ops::elementwise::{add, copy, gather_rows, relu2, relu2_backward};
 use tangelo_ops::embedding::embed_backward;
 use tangelo_ops::mamba2::{Mixer, MixerGradients, mamba2, mamba2_backward};
-use tangelo_ops::matmul::{Factor, Packed, add_product, matmul};
+use tangelo_ops::matmul::{Factor, Packed, add_product, matmul, product};
 use tangelo_ops::rms_norm::{rms_norm, rms_norm_backward};
 use tangelo_ops::ssd::SsdGradients;
-use tangelo_ops::{Cx, Mat, Vector};
+use tangelo_ops::{Mat, Place, Vector};
 
 use crate::params::{Gradients, ParamId, Params};
-use crate::tape::{Pass, Tape, Var, copy};
+use crate::tape::{Pass, Tape, Var};
 
 /// Rows whose logits are in memory at one time.
 const LOGIT_ROWS: usize = 256;
@@ -231,7 +231,7 @@ impl<'t> Tape<'t> {
         let [vocabulary, d] = param.matrix();
         assert_eq!(targets.len(), input.rows(), "linear_cross_entropy: one target per row");
         let taught: Vec<usize> = (0..targets.len()).filter(|&t| targets[t].weight != 0.0).collect();
-        let mut dx = zeros(cx, if gradients.is_some() { input.rows() } else { 0 }, d);
+        let mut dx = cx.zeros_at(Place::Host, if gradients.is_some() { input.rows() } else { 0 }, d);
         let mut losses = Vec::with_capacity(taught.len());
         for rows in taught.chunks(LOGIT_ROWS) {
             let x = gather_rows(cx, input.view(), rows.iter().copied());
@@ -243,8 +243,7 @@ impl<'t> Tape<'t> {
             if let Some(gradient) = gradients.of_mut(weight) {
                 add_product(cx, dlogits.transposed(), Factor::from(&x), gradient);
             }
-            let mut part = zeros(cx, rows.len(), d);
-            add_product(cx, dlogits, Factor::new(&param.data, vocabulary, d), part.data_mut());
+            let part = product(cx, dlogits, Factor::new(&param.data, vocabulary, d));
             for (from, &to) in rows.iter().enumerate() {
                 dx.row_mut(to).copy_from_slice(part.row(from));
             }
@@ -261,14 +260,7 @@ impl Pass<'_> {
         }
         let param = params.get(weight);
         let [rows, cols] = param.matrix();
-        let mut dx = zeros(self.cx, dy.rows(), cols);
-        add_product(self.cx, Factor::from(dy), Factor::new(&param.data, rows, cols), dx.data_mut());
+        let dx = product(self.cx, Factor::from(dy), Factor::new(&param.data, rows, cols));
         self.give(x, dx);
     }
-}
-
-fn zeros(cx: &Cx, rows: usize, cols: usize) -> Mat {
-    let mut mat = cx.mat(rows, cols);
-    mat.data_mut().fill(0.0);
-    mat
 }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use tangelo_ops::elementwise::add;
+use tangelo_ops::elementwise::{add, copy};
 use tangelo_ops::{Cx, Mat};
 
 use crate::params::{Gradients, Params};
@@ -118,11 +118,4 @@ impl<'t> Tape<'t> {
             }
         })
     }
-}
-
-/// A matrix with the same elements.
-pub(crate) fn copy(cx: &Cx, mat: &Mat) -> Mat {
-    let mut copy = cx.mat(mat.rows(), mat.cols());
-    copy.data_mut().copy_from_slice(mat.data());
-    copy
 }

@@ -36,6 +36,13 @@ pub fn relu2_backward(cx: &Cx, x: &Mat, dy: &mut Mat) {
     });
 }
 
+/// A matrix with the same elements, on the host.
+pub fn copy(cx: &Cx, x: &Mat) -> Mat {
+    let mut y = cx.mat(x.rows(), x.cols());
+    for_each_part(cx, &mut y, |from, part| part.copy_from_slice(&x.data()[from..][..part.len()]));
+    y
+}
+
 /// x ← x + y.
 ///
 /// # Panics

@@ -42,7 +42,7 @@ pub mod reference;
 mod tests;
 
 pub use packed::{PackError, Packed};
-pub use product::{Factor, add_product};
+pub use product::{Factor, add_product, product};
 
 use tangelo_core::DType;
 

@@ -7,9 +7,10 @@
 //! For each 192 of k, B is copied into panels of 32 columns, and a part of A at a time into panels of twelve rows; twelve
 //! by 32 elements of C stay in registers (Goto & van de Geijn 2008).
 
-use crate::device::{Cx, SharedRows};
+use crate::device::{Cx, Mat, SharedRows, View};
 use crate::lanes::{LANES, Lanes, Plain, over_lanes};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Rows of C in registers.
 const ROWS: usize = 12;
@@ -63,8 +64,8 @@ impl<'a> Factor<'a> {
 }
 
 /// All of a matrix on the host.
-impl<'a> From<&'a crate::Mat> for Factor<'a> {
-    fn from(mat: &'a crate::Mat) -> Factor<'a> {
+impl<'a> From<&'a Mat> for Factor<'a> {
+    fn from(mat: &'a Mat) -> Factor<'a> {
         Factor::new(mat.data(), mat.rows(), mat.cols())
     }
 }
@@ -81,9 +82,27 @@ thread_local! {
 /// # Panics
 /// If the shapes do not agree.
 pub fn add_product(cx: &Cx, a: Factor<'_>, b: Factor<'_>, c: &mut [f32]) {
+    accumulate(cx, a, b, c, false);
+}
+
+/// A · B: [`add_product`] to zeros.
+///
+/// # Panics
+/// As there.
+pub fn product(cx: &Cx, a: Factor<'_>, b: Factor<'_>) -> Mat {
+    let mut c = cx.mat(a.rows, b.cols);
+    accumulate(cx, a, b, c.data_mut(), true);
+    c
+}
+
+/// `is_fresh`: whether C counts as zeros, whatever it holds.
+fn accumulate(cx: &Cx, a: Factor<'_>, b: Factor<'_>, c: &mut [f32], is_fresh: bool) {
     let (m, n) = (a.rows, b.cols);
     assert_eq!(a.cols, b.rows, "add_product: inner sizes");
     assert_eq!(c.len(), m * n, "add_product: C is {m} x {n}");
+    if is_fresh && a.cols == 0 {
+        return c.fill(0.0);
+    }
     if m == 0 || n == 0 {
         return;
     }
@@ -91,11 +110,14 @@ pub fn add_product(cx: &Cx, a: Factor<'_>, b: Factor<'_>, c: &mut [f32]) {
     let shared = SharedRows::new(c, n);
     let panels = n.div_ceil(COLS);
     let mut packed = cx.mat(panels, DEPTH * COLS);
+    // A few rows or panels are divided among all threads, too.
+    let rows_per_part = m.div_ceil(2 * cx.threads()).next_multiple_of(ROWS).min(ROWS_PER_PART);
+    let panels_per_part = panels.div_ceil(2 * cx.threads()).min(COLS_PER_PART / COLS);
     for from in (0..a.cols).step_by(DEPTH) {
         let depth = DEPTH.min(a.cols - from);
         let mut view = packed.view_mut();
         let out = view.share();
-        cx.run_ranges(panels, COLS_PER_PART / COLS, &|range| {
+        cx.run_ranges(panels, panels_per_part, &|range| {
             for panel in range {
                 // SAFETY: a panel belongs to one part.
                 let out = unsafe { out.part(panel, 0..depth * COLS) };
@@ -103,23 +125,39 @@ pub fn add_product(cx: &Cx, a: Factor<'_>, b: Factor<'_>, c: &mut [f32]) {
             }
         });
         let packed = packed.view();
-        cx.run_ranges(m, ROWS_PER_PART, &|rows| {
-            PANELS_OF_A.with_borrow_mut(|panels_of_a| {
-                let count = rows.len().div_ceil(ROWS);
-                for (i, panel) in panels_of_a.chunks_exact_mut(depth * ROWS).take(count).enumerate() {
-                    pack_a(&a, rows.start + i * ROWS, from, panel);
-                }
-                for (p, j) in (0..n).step_by(COLS).enumerate() {
-                    let b = &packed.row(p)[..depth * COLS];
-                    for (i, a) in panels_of_a.chunks_exact(depth * ROWS).take(count).enumerate() {
-                        let (row, width) = (rows.start + i * ROWS, COLS.min(n - j));
-                        // SAFETY: these rows of C belong to this part; `choose` returns what this machine can run.
-                        unsafe { tile(kernel, a, b, &shared, row..m.min(row + ROWS), j..j + width) }
-                    }
-                }
-            });
+        cx.run_ranges(m, rows_per_part, &|rows| {
+            if is_fresh && from == 0 {
+                // SAFETY: these rows of C belong to this part.
+                rows.clone().for_each(|row| unsafe { shared.part(row, 0..n) }.fill(0.0));
+            }
+            add_rows(kernel, (&a, rows, from), &packed, &shared);
         });
     }
+}
+
+/// Adds to some rows of C what some of k, from `from` on, contribute.
+fn add_rows(
+    kernel: Kernel,
+    (a, rows, from): (&Factor<'_>, Range<usize>, usize),
+    packed: &View<'_>,
+    c: &SharedRows<'_>,
+) {
+    let (m, n) = (a.rows, c.stride());
+    let depth = DEPTH.min(a.cols - from);
+    PANELS_OF_A.with_borrow_mut(|panels_of_a| {
+        let count = rows.len().div_ceil(ROWS);
+        for (i, panel) in panels_of_a.chunks_exact_mut(depth * ROWS).take(count).enumerate() {
+            pack_a(a, rows.start + i * ROWS, from, panel);
+        }
+        for (p, j) in (0..n).step_by(COLS).enumerate() {
+            let b = &packed.row(p)[..depth * COLS];
+            for (i, a) in panels_of_a.chunks_exact(depth * ROWS).take(count).enumerate() {
+                let (row, width) = (rows.start + i * ROWS, COLS.min(n - j));
+                // SAFETY: these rows of C belong to this part; `choose` returns what this machine can run.
+                unsafe { tile(kernel, a, b, c, row..m.min(row + ROWS), j..j + width) }
+            }
+        }
+    });
 }
 
 /// One tile of C, through a copy where it does not fill the registers.
@@ -131,8 +169,8 @@ unsafe fn tile(
     a: &[f32],
     b: &[f32],
     c: &SharedRows<'_>,
-    rows: std::ops::Range<usize>,
-    cols: std::ops::Range<usize>,
+    rows: Range<usize>,
+    cols: Range<usize>,
 ) {
     // SAFETY: the caller vouches; the kernel is given 12 rows of 32 elements of C, or those of the copy.
     unsafe {
@@ -298,6 +336,8 @@ mod tests {
                     let mut c = start.clone();
                     add_product(cx, a, b, &mut c);
                     assert_same_bits(&c, &expected(a, b, &start), &format!("{m} x {k} x {n}, {}", cx.simd()));
+                    let (fresh, zeros) = (product(cx, a, b), vec![0.0; m * n]);
+                    assert_same_bits(fresh.data(), &expected(a, b, &zeros), &format!("{m} x {k} x {n}"));
                 }
             }
         });
