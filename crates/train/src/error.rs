@@ -131,14 +131,6 @@ pub enum Error {
     /// A file that cannot be read or written.
     #[error(transparent)]
     Format(#[from] tangelo_formats::Error),
-    /// The system has no memory for a weight.
-    #[error("there is no memory for the tensor `{name}`: {cause}")]
-    NoMemory {
-        /// Its name.
-        name: String,
-        /// What the system says.
-        cause: tangelo_ops::matmul::PackError,
-    },
 }
 
 /// A result with an [`Error`].

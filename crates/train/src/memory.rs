@@ -19,6 +19,7 @@ use crate::disk::read;
 use crate::error::{Error, Result};
 use crate::optimiser::Method;
 use crate::recipe::Recipe;
+use crate::run::begun;
 
 /// Bytes of a number.
 const F32: u64 = 4;
@@ -33,6 +34,22 @@ pub fn needed_bytes(recipe: &Recipe) -> Result<u64> {
         (None, Some(path)) => config_of(path)?,
         (None, None) => return Err(Error::Recipe { problem: "`model` names no model".into() }),
     };
+    Ok(needed_by(&config, recipe))
+}
+
+/// Bytes that going on with a run takes at least.
+///
+/// # Errors
+/// If there is no run, or its files cannot be read.
+pub fn needed_to_resume(folder: &Path) -> Result<u64> {
+    let (recipe, model) = begun(folder)?;
+    match model {
+        Some(model) => Ok(needed_by(Checkpoint::open(&model)?.config(), &recipe)),
+        None => needed_bytes(&recipe),
+    }
+}
+
+fn needed_by(config: &Config, recipe: &Recipe) -> u64 {
     let [mut weights, mut learned] = [0u64; 2];
     for TensorSpec { name, shape } in config.tensors() {
         let len = shape.iter().product::<usize>() as u64;
@@ -54,8 +71,8 @@ pub fn needed_bytes(recipe: &Recipe) -> Result<u64> {
         learned = learned.saturating_add(learns);
     }
     let tokens = recipe.batch.micro_tokens.min(recipe.batch.tokens) as u64;
-    let activations = tokens.saturating_mul(numbers_per_token(&config, recipe.model.recompute));
-    Ok(weights.saturating_add(learned).saturating_add(activations).saturating_mul(F32))
+    let activations = tokens.saturating_mul(numbers_per_token(config, recipe.model.recompute));
+    weights.saturating_add(learned).saturating_add(activations).saturating_mul(F32)
 }
 
 fn config_of(path: &Path) -> Result<Config> {

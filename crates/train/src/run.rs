@@ -191,21 +191,18 @@ impl Run {
     /// # Errors
     /// If there is no run, or its files cannot be read.
     pub fn resume(folder: &Path) -> Result<Run> {
-        let text = String::from_utf8_lossy(&read(&folder.join("recipe.toml"))?).into_owned();
-        let recipe = Recipe::parse(&text, &[])?;
+        let (recipe, model) = begun(folder)?;
         remove_parts(folder)?;
-        let Some(newest) = checkpoints(folder)?.pop() else {
+        let (Some(newest), Some(model)) = (checkpoints(folder)?.pop(), model) else {
             return Run::begin_in(recipe, folder);
         };
-        // An adapter stands beside the model that the run began with.
-        let adapted = recipe.model.from.clone().filter(|_| recipe.adapter.is_some());
-        let model = adapted.as_deref().unwrap_or(&newest);
-        let checkpoint = Checkpoint::open(model)?;
+        let is_adapted = recipe.adapter.is_some();
+        let checkpoint = Checkpoint::open(&model)?;
         let config = checkpoint.config().clone();
         let params = Params::load(&checkpoint)?;
-        let companions = companions(model, &config, checkpoint.chat_template()?)?;
+        let companions = companions(&model, &config, checkpoint.chat_template()?)?;
         let mut run = Run::assemble(recipe, folder, companions, config, params)?;
-        if adapted.is_some() {
+        if is_adapted {
             adapter_files::read(&newest, &mut run.params)?;
         }
         let progress = read(&newest.join("trainer.json"))?;
@@ -477,6 +474,17 @@ fn remove_parts(folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The recipe of a run, and the model to go on with if it has a checkpoint.
+pub(crate) fn begun(folder: &Path) -> Result<(Recipe, Option<PathBuf>)> {
+    let text = String::from_utf8_lossy(&read(&folder.join("recipe.toml"))?).into_owned();
+    let recipe = Recipe::parse(&text, &[])?;
+    let newest = checkpoints(folder)?.pop();
+    // An adapter stands beside the model that the run began with.
+    let adapted = recipe.model.from.clone().filter(|_| recipe.adapter.is_some());
+    let model = newest.map(|newest| adapted.unwrap_or(newest));
+    Ok((recipe, model))
 }
 
 /// Checkpoints of a run, oldest first.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use tangelo_core::limits::CONFIG_BYTES_MAX;
 use tangelo_engine::available_bytes;
 use tangelo_train::adapter::coverage;
-use tangelo_train::memory::needed_bytes;
+use tangelo_train::memory::{needed_bytes, needed_to_resume};
 use tangelo_train::{Error, Param, Recipe, Run};
 
 use super::dashboard::Dashboard;
@@ -98,10 +98,13 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
     let mut run = match recipe {
         Some(recipe) => {
             let recipe = with_files(recipe)?;
-            check_memory(&recipe, available_bytes())?;
+            check_memory(needed_bytes(&recipe)?, available_bytes())?;
             Run::begin(recipe, &args.out)?
         }
-        None => Run::resume(&args.out)?,
+        None => {
+            check_memory(needed_to_resume(&args.out)?, available_bytes())?;
+            Run::resume(&args.out)?
+        }
     };
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
@@ -133,8 +136,7 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
 }
 
 /// Whether a run fits into the memory that there is, if that is known.
-fn check_memory(recipe: &Recipe, available: Option<u64>) -> Result<()> {
-    let needed = needed_bytes(recipe)?;
+fn check_memory(needed: u64, available: Option<u64>) -> Result<()> {
     match available {
         Some(available) if needed > available => bail!(
             "the run takes {needed} bytes of memory at least, but {available} bytes are available: set a smaller \
