@@ -7,10 +7,11 @@ use crate::names::{name_unlike, names, things};
 use crate::{Exercise, Split, Subject, asked, if_so, said, says};
 
 /// Questions in a conversation, at most.
-const QUESTIONS: usize = 5;
+const QUESTIONS: usize = 6;
 
-/// What is said where the facts do not hold the answer.
+/// What is said where an answer is not known, by somebody and of something.
 pub(crate) const UNKNOWN: &str = "I do not know.";
+const NOT_KNOWN: &str = "not known";
 
 /// Trades, colours, foods and materials.
 const TRADES: [&str; 12] = [
@@ -26,7 +27,8 @@ const FOODS: [&str; 12] =
 struct Relation {
     facts: &'static [&'static str],
     questions: &'static [&'static str],
-    answer: &'static str,
+    /// What is asked for; an answer names it, and then says what it is or that it is not known.
+    asked: &'static str,
     value: Value,
 }
 
@@ -40,55 +42,59 @@ enum Value {
 
 const RELATIONS: [Relation; 8] = [
     Relation {
-        facts: &["The capital of {e} is {v}.", "{v} is the capital of {e}."],
+        facts: &["The capital of {e} is {v}.", "{e} has the capital {v}."],
         questions: &[
             "What is the capital of {e}?",
             "Which town is the capital of {e}?",
             "Name the capital of {e}.",
         ],
-        answer: "The capital of {e} is {v}.",
+        asked: "The capital of {e}",
         value: Value::Name,
     },
     Relation {
-        facts: &["{e} lives in {v}.", "The home of {e} is in {v}."],
+        facts: &["{e} lives in {v}.", "The home of {e} is {v}."],
         questions: &["Where does {e} live?", "In which town does {e} live?", "Where is the home of {e}?"],
-        answer: "{e} lives in {v}.",
+        asked: "The home of {e}",
         value: Value::Name,
     },
     Relation {
-        facts: &["{e} works as a {v}.", "{e} is a {v}."],
+        facts: &["{e} works as a {v}.", "The trade of {e} is {v}."],
         questions: &["What is the trade of {e}?", "What does {e} work as?", "Which trade does {e} have?"],
-        answer: "{e} is a {v}.",
+        asked: "The trade of {e}",
         value: Value::Of(&TRADES),
     },
     Relation {
         facts: &["{e} is {v} years old.", "The age of {e} is {v}."],
         questions: &["How old is {e}?", "What is the age of {e}?", "Tell me the age of {e}."],
-        answer: "{e} is {v} years old.",
+        asked: "The age of {e}",
         value: Value::Below(90),
     },
     Relation {
-        facts: &["{e} likes {v}.", "{e} is fond of {v}."],
-        questions: &["What does {e} like?", "What is {e} fond of?", "Which food does {e} like?"],
-        answer: "{e} likes {v}.",
+        facts: &["{e} likes {v}.", "The favourite food of {e} is {v}."],
+        questions: &[
+            "What does {e} like?",
+            "What is the favourite food of {e}?",
+            "Which food does {e} like?",
+        ],
+        asked: "The favourite food of {e}",
         value: Value::Of(&FOODS),
     },
     Relation {
-        facts: &["The {t} of {e} is {v}.", "{e} has a {v} {t}."],
+        facts: &["The colour of the {t} of {e} is {v}.", "{e} has a {t} that is {v}."],
         questions: &["What colour is the {t} of {e}?", "Which colour does the {t} of {e} have?"],
-        answer: "The {t} of {e} is {v}.",
+        asked: "The colour of the {t} of {e}",
         value: Value::Of(&COLOURS),
     },
     Relation {
-        facts: &["{e} owns {v} {t}s.", "The number of {t}s that {e} owns is {v}."],
-        questions: &["How many {t}s does {e} own?", "What number of {t}s does {e} own?"],
-        answer: "{e} owns {v} {t}s.",
+        facts: &["The number of {t}s of {e} is {v}.", "The {t}s that {e} owns are {v}."],
+        questions: &["How many {t}s does {e} own?", "What is the number of {t}s of {e}?"],
+        asked: "The number of {t}s of {e}",
         value: Value::Below(60),
     },
     Relation {
-        facts: &["{e} is married to {v}.", "{v} is married to {e}."],
-        questions: &["Whom is {e} married to?", "Who is married to {e}?"],
-        answer: "{e} is married to {v}.",
+        facts: &["{e} is married to {v}.", "The spouse of {e} is {v}."],
+        questions: &["Whom is {e} married to?", "Who is the spouse of {e}?"],
+        asked: "The spouse of {e}",
         value: Value::Name,
     },
 ];
@@ -133,7 +139,7 @@ impl Fact {
 
     /// Whether two facts are asked for by the same question.
     fn is_about_the_same(&self, other: &Fact) -> bool {
-        let has_thing = self.relation().answer.contains("{t}");
+        let has_thing = self.relation().asked.contains("{t}");
         self.relation == other.relation
             && self.entity == other.entity
             && (!has_thing || self.thing == other.thing)
@@ -171,6 +177,9 @@ fn unanswered(random: &mut Random, split: Split, facts: &[Fact]) -> Fact {
 /// Something asked about facts.
 struct Question {
     text: String,
+    /// What is asked for.
+    asked: String,
+    /// What that is.
     answer: String,
     /// The number of the fact that holds the answer, if one does.
     known: Option<usize>,
@@ -178,15 +187,27 @@ struct Question {
 
 impl Question {
     fn new(random: &mut Random, split: Split, facts: &[Fact]) -> Question {
-        if random.chance(0.6) {
-            let at = random.below(facts.len());
-            let fact = &facts[at];
-            let text = fact.fill(random.pick(fact.relation().questions));
-            return Question { text, answer: fact.fill(fact.relation().answer), known: Some(at) };
+        let known = random.chance(0.6).then(|| random.below(facts.len()));
+        let other;
+        let fact = match known {
+            Some(at) => &facts[at],
+            None => {
+                other = unanswered(random, split, facts);
+                &other
+            }
+        };
+        Question {
+            text: fact.fill(random.pick(fact.relation().questions)),
+            asked: fact.fill(fact.relation().asked),
+            answer: known.map_or_else(|| NOT_KNOWN.to_owned(), |at| facts[at].value.clone()),
+            known,
         }
-        let fact = unanswered(random, split, facts);
-        let text = fact.fill(random.pick(fact.relation().questions));
-        Question { text, answer: UNKNOWN.to_owned(), known: None }
+    }
+
+    /// Says it, or that it is not known: which of the two is found where the value would stand, so there is one thing to
+    /// look for.
+    fn answered(&self) -> String {
+        format!("{} is {}.", self.asked, self.answer)
     }
 }
 
@@ -195,20 +216,18 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     let facts = facts(random, split, count);
     let stated: Vec<String> =
         facts.iter().map(|fact| fact.fill(random.pick(fact.relation().facts))).collect();
-    let mut questions: Vec<Question> =
+    let questions: Vec<Question> =
         (0..=random.below(QUESTIONS)).map(|_| Question::new(random, split, &facts)).collect();
     let mut conversation = conversation(random, &stated, &questions[0].text);
-    for next in 1..questions.len() {
-        conversation.messages.push(says(questions[next - 1].answer.clone()));
-        conversation.messages.push(Message::new(Role::User, questions[next].text.clone()));
+    for pair in questions.windows(2) {
+        conversation.messages.push(says(pair[0].answered()));
+        conversation.messages.push(Message::new(Role::User, pair[1].text.clone()));
     }
-    let Question { answer, known, .. } = questions.remove(questions.len() - 1);
-    let mut answer = says(answer);
+    let last = &questions[questions.len() - 1];
+    let known = last.known;
+    let mut answer = says(last.answered());
     let thinks = random.chance(0.35);
-    answer.reasoning_content = thinks.then(|| match known {
-        Some(at) => format!("The facts say: {}", stated[at]),
-        None => "The facts do not say that.".to_owned(),
-    });
+    answer.reasoning_content = thinks.then(|| format!("I look it up. {}", last.answered()));
     let value = known.map(|at| facts[at].value.clone());
     // Whoever says several of the words that an answer can be has not answered.
     let words = known.map_or(&[][..], |at| match facts[at].relation().value {
@@ -235,8 +254,8 @@ fn conversation(random: &mut Random, stated: &[String], question: &str) -> tange
         false => stated.join(" ") + "\n",
     };
     let rule = random.pick(&[
-        "Answer from these facts only. If they do not say it, answer: I do not know.",
-        "Use only these facts. Say \"I do not know.\" if the answer is not among them.",
+        "Answer from these facts only. If they do not say it, say that it is not known.",
+        "Use only these facts. Say that it is not known if the answer is not among them.",
     ]);
     match random.below(3) {
         0 => asked(Some(format!("{rule}\n{list}").trim_end().to_owned()), question),
@@ -296,7 +315,7 @@ fn grade(answer: &Message, value: Option<&str>, others: &[String]) -> f64 {
 
 /// A thing with its price, for the shop.
 pub(crate) fn priced(random: &mut Random, count: usize) -> Vec<(&'static str, &'static str, usize)> {
-    things(random, count).into_iter().map(|(one, many)| (one, many, 2 + random.below(28))).collect()
+    things(random, count).into_iter().map(|(one, many)| (one, many, 2 + random.below(11))).collect()
 }
 
 #[cfg(test)]
@@ -316,6 +335,8 @@ mod tests {
         assert_eq!(of("I do not know, but it is Kroth.", None), 0.0);
         assert_eq!(of("I do not know.", None), 1.0);
         assert_eq!(of("I don't know that.", None), 1.0);
+        assert_eq!(of("The capital of Arlen is not known.", None), 1.0);
+        assert_eq!(of("The capital of Arlen is not known.", Some("Brom")), 0.0);
         assert_eq!(of("It is Brom.", None), 0.0);
         assert_eq!(of("I do not know. 12?", None), 0.0);
         assert_eq!(of("I do not know. It is Kroth.", None), 0.0);

@@ -1,7 +1,11 @@
 //! Texts that follow instructions which a program can check, of the kinds of IFEval (Zhou et al. 2023).
 //!
-//! The text comes first and the numbers and words that the instructions name are taken from it, so the
-//! reference follows them by construction.
+//! The reference is made first, and the numbers and words that the instructions name are taken from it, so it follows them
+//! by construction. What is said of a topic is the same wherever it comes up: texts differ by what is asked and not by
+//! chance, which only what is asked could be learned from.
+
+#[rustfmt::skip]
+mod vocabulary;
 
 use std::collections::HashSet;
 
@@ -13,9 +17,6 @@ use vocabulary::*;
 
 /// How often an exercise has several rules.
 const COMBINED: f64 = 0.35;
-
-/// How many texts are drawn for one that has as many words as wanted.
-const TRIES: usize = 64;
 
 /// What an answer must be like; [`Demand::holds`] says what each of them means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,19 @@ const RULES: [(Rule, &str, &[&str]); 14] = [
 
 /// Rules that contradict each other, or that count what the other adds.
 const CLASHES: [(Rule, &[Rule]); 5] = [
-    (Rule::Words, &[Rule::Sentences, Rule::Bullets, Rule::Title]),
+    (
+        Rule::Words,
+        &[
+            Rule::Sentences,
+            Rule::Bullets,
+            Rule::Title,
+            Rule::Beginning,
+            Rule::Keywords,
+            Rule::Ending,
+            Rule::Avoid,
+            Rule::Commas,
+        ],
+    ),
     (Rule::Sentences, &[Rule::Bullets, Rule::Title]),
     (Rule::Bullets, &[Rule::Ending, Rule::Beginning, Rule::Quotes]),
     (Rule::Title, &[Rule::Beginning, Rule::Quotes]),
@@ -64,6 +77,10 @@ const CLASHES: [(Rule, &[Rule]); 5] = [
 ];
 
 impl Rule {
+    fn changes_letters(self) -> bool {
+        matches!(self, Rule::Lowercase | Rule::Capitals)
+    }
+
     /// Whether one text can follow both without doubt about what is meant.
     fn fits(self, other: Rule) -> bool {
         let clash = |(rule, others): &(Rule, &[Rule])| {
@@ -209,6 +226,8 @@ struct Topic {
     word: String,
     /// What stands for it later.
     pronoun: &'static str,
+    /// What all topics of its sort share.
+    sort: &'static str,
     world: &'static World,
 }
 
@@ -218,208 +237,183 @@ impl Topic {
         if random.chance(0.4) && may_have_name {
             let &(sort, pronoun, world) = random.of(&NAMED);
             let name = names::name(random, split);
-            return Topic { asked: format!("{sort} {name}"), said: name.clone(), word: name, pronoun, world };
+            let (asked, said) = (format!("{sort} {name}"), name.clone());
+            return Topic { asked, said, word: name, pronoun, sort, world };
         }
         let &(asked, pronoun, world) = random.of(&COMMON);
         let word = asked.rsplit(' ').next().unwrap_or(asked);
-        Topic { asked: asked.to_owned(), said: format!("the {word}"), word: word.to_owned(), pronoun, world }
+        let (said, word) = (format!("the {word}"), word.to_owned());
+        Topic { asked: asked.to_owned(), said, word, pronoun, sort: asked, world }
     }
 
-    /// Different adjectives.
-    fn adjectives(&self, random: &mut Random, count: usize) -> Vec<String> {
+    /// What the topic is and does, which is chosen once for every sort of topic: in this world a dog is a dog.
+    fn nature(&self) -> Random {
+        Random::new(0).named(self.sort)
+    }
+
+    /// Its adjectives, the foremost first.
+    fn adjectives(&self) -> [&'static str; 8] {
         let mut adjectives = self.world.adjectives;
-        random.shuffle(&mut adjectives);
-        adjectives.into_iter().take(count).map(str::to_owned).collect()
+        self.nature().named("adjectives").shuffle(&mut adjectives);
+        adjectives
     }
 
-    /// A sentence without a capital at its beginning and without its end.
-    fn clause(&self, random: &mut Random, subject: &str, style: Style) -> String {
-        let clause = match random.below(6) {
-            0 | 1 => format!("{subject} {}", random.of(&self.world.deeds)),
-            2 => worded(random, &OBJECTS, &self.said),
-            3 => format!("{subject} is {} {}", random.of(&DEGREES), random.of(&self.world.adjectives)),
-            4 => format!("{subject} is {}", random.of(&self.world.adjectives)),
-            _ => {
-                let count = 2 + usize::from(style.has_commas && random.chance(0.5));
-                format!("{subject} is {}", names::listed(&self.adjectives(random, count)))
-            }
-        };
-        if length(&clause) > 2 && (style.is_brief || !random.chance(0.4)) {
-            return clause;
-        }
+    /// All that is ever said about it: sentences without a capital at their beginning and without their end, in which
+    /// `{s}` is the topic.
+    fn lore(&self, has_commas: bool) -> Vec<String> {
+        let (mut random, mut deeds) = (self.nature().named("deeds"), self.world.deeds);
+        random.shuffle(&mut deeds);
+        let [first, second, ..] = self.adjectives();
         let time = random.of(&TIMES);
-        if style.has_commas && random.chance(0.4) {
-            format!("{time}, {clause}")
+        let at_a_time = if has_commas {
+            format!("{time}, {{s}} {}", deeds[0])
         } else {
-            format!("{clause} {time}")
-        }
+            format!("{{s}} {} {time}", deeds[0])
+        };
+        let object = worded(&mut random, &OBJECTS, &self.said);
+        let degree = random.of(&DEGREES);
+        let others = [format!("{{s}} is {first}"), at_a_time, object, format!("{{s}} is {degree} {second}")];
+        others.into_iter().chain(deeds[1..].iter().map(|deed| format!("{{s}} {deed}"))).collect()
     }
 
-    /// Different clauses, of which the first names the topic.
-    fn clauses(&self, random: &mut Random, count: usize, style: Style) -> Vec<String> {
-        let mut clauses: Vec<String> = Vec::new();
-        while clauses.len() < count {
-            let names_it = clauses.is_empty() || random.chance(0.5);
-            let clause = self.clause(random, if names_it { &self.said } else { self.pronoun }, style);
-            if !clauses.contains(&clause) {
-                clauses.push(clause);
-            }
-        }
-        clauses
+    /// The first so many clauses about it that do not have this word; the first of them names the topic.
+    fn clauses(&self, count: usize, has_commas: bool, avoided: Option<&str>) -> Vec<String> {
+        let is_allowed = |clause: &String| avoided.is_none_or(|word| !has(clause, word));
+        let lore = self.lore(has_commas).into_iter().filter(is_allowed).take(count);
+        let pronoun = if avoided == Some(self.pronoun) { &self.said } else { self.pronoun };
+        lore.enumerate()
+            .map(|(i, clause)| clause.replace("{s}", if i == 0 { &self.said } else { pronoun }))
+            .collect()
     }
-}
 
-/// What clauses may have.
-#[derive(Debug, Clone, Copy)]
-struct Style {
-    has_commas: bool,
-    is_brief: bool,
+    /// So many words, and no others than the list of its adjectives makes.
+    fn counted(&self, count: usize) -> String {
+        let listed = count.saturating_sub(length(&self.said) + 1);
+        format!("{} is {}", self.said, self.adjectives()[..listed].join(", "))
+    }
 }
 
 /// What rules put into a text, made before the rest of it.
 struct Parts {
-    /// The first word and what joins it to the first clause.
-    lead: Option<(String, String)>,
+    /// What the first clause begins with.
+    lead: Option<Lead>,
     /// Words and a clause that has them.
     keywords: Option<(Vec<String>, String)>,
     ending: Option<String>,
+    /// How many clauses about the topic there are beside these.
+    clauses: usize,
+    avoided: Option<String>,
+}
+
+/// A word, and what joins it to a clause.
+struct Lead {
+    word: String,
+    join: &'static str,
 }
 
 impl Parts {
     fn new(random: &mut Random, split: Split, rules: &[Rule], topic: &Topic) -> Parts {
-        let lead = rules.contains(&Rule::Beginning).then(|| lead(random, split));
-        let most = match () {
-            () if rules.contains(&Rule::Words) => 1,
-            () if rules.contains(&Rule::Commas) => 2,
-            () => 3,
+        let has = |rule| rules.contains(&rule);
+        // A name in other letters is nothing that can be copied.
+        let may_name = !rules.iter().any(|rule| rule.changes_letters());
+        let lead = has(Rule::Beginning).then(|| lead(random, split, may_name));
+        let most = if has(Rule::Commas) { 2 } else { 3 };
+        let keywords = has(Rule::Keywords).then(|| keywords(random, split, topic, most, may_name));
+        let ending = has(Rule::Ending).then(|| ending(random, split, may_name));
+        let others = usize::from(keywords.is_some()) + usize::from(ending.is_some());
+        let clauses = match () {
+            () if has(Rule::Bullets) => (2 + random.below(3)).saturating_sub(others),
+            () if has(Rule::Sentences) => (1 + random.below(4)).saturating_sub(others),
+            () => 2_usize.saturating_sub(others),
         };
-        let keywords = rules.contains(&Rule::Keywords).then(|| keywords(random, split, topic, most));
-        let ending = rules.contains(&Rule::Ending).then(|| ending(random, split));
-        Parts { lead, keywords, ending }
+        // Where a word leads, or no keywords stand near the topic, there is a clause for it.
+        let clauses = clauses.max(usize::from(keywords.is_none() || lead.is_some()));
+        let mut parts = Parts { lead, keywords, ending, clauses, avoided: None };
+        if has(Rule::Avoid) {
+            parts.avoided = Some(parts.avoided(random, topic, rules));
+        }
+        parts
     }
 
-    /// How many clauses and sentences there are at least.
-    fn least(&self) -> usize {
-        1 + usize::from(self.ending.is_some())
+    /// A word that the text would have, if it can do without.
+    fn avoided(&self, random: &mut Random, topic: &Topic, rules: &[Rule]) -> String {
+        let mut candidates = words(&self.body(topic, rules, None));
+        random.shuffle(&mut candidates);
+        let can_do_without = |word: &&String| {
+            let is_met = |text: &str| !has(text, word) && has(text, &topic.word);
+            let count = self.sentences(topic, rules, Some(word.as_str())).len();
+            count == self.sentences(topic, rules, None).len()
+                && is_met(&self.body(topic, rules, Some(word.as_str())))
+        };
+        candidates.iter().find(can_do_without).cloned().unwrap_or_else(|| "never".to_owned())
     }
 
-    /// The clauses of a text of so many sentences, without the ending.
-    fn clauses(&self, random: &mut Random, topic: &Topic, count: usize, style: Style) -> Vec<String> {
-        let others = usize::from(self.keywords.is_some()) + usize::from(self.ending.is_some());
-        let style = Style { has_commas: style.has_commas && self.lead.is_none(), ..style };
-        let mut clauses = topic.clauses(random, count.saturating_sub(others), style);
-        if let Some((_, clause)) = &self.keywords {
-            clauses.insert(random.below(clauses.len() + 1), clause.clone());
+    /// Sentences without their ends, and without the ending.
+    fn sentences(&self, topic: &Topic, rules: &[Rule], avoided: Option<&str>) -> Vec<String> {
+        let has_commas = !rules.contains(&Rule::Commas) && self.lead.is_none();
+        let mut clauses = topic.clauses(self.clauses, has_commas, avoided);
+        if let (Some(Lead { word, join }), Some(first)) = (&self.lead, clauses.first_mut()) {
+            *first = format!("{word} {join}{first}");
         }
-        if let (Some((word, join)), Some(first)) = (&self.lead, clauses.first_mut()) {
-            *first =
-                if join.is_empty() { format!("{word} {first}") } else { format!("{word} {join} {first}") };
-        }
+        clauses.extend(self.keywords.iter().map(|(_, clause)| clause.clone()));
         clauses.iter().map(|clause| names::capital(clause)).collect()
     }
 
-    /// A text of so many sentences.
-    fn text(&self, random: &mut Random, topic: &Topic, count: usize, style: Style) -> String {
-        let clauses = self.clauses(random, topic, count, style);
-        let ended = |clause| format!("{clause}{}", if random.chance(0.15) { '!' } else { '.' });
-        let sentences: Vec<String> = clauses.into_iter().map(ended).chain(self.ending.clone()).collect();
-        sentences.join(" ")
-    }
-
-    /// A text of about so many words; most often exactly.
-    fn text_of_words(&self, random: &mut Random, topic: &Topic, count: usize, style: Style) -> String {
-        let mut text = String::new();
-        for _ in 0..TRIES {
-            let sentences = self.least() + random.below(1 + count / 6);
-            text = self.text(random, topic, sentences, style);
-            if length(&text) == count {
-                break;
-            }
-        }
-        text
-    }
-
     /// A text for these rules, before its title, case and quotation marks.
-    fn body(&self, random: &mut Random, topic: &Topic, rules: &[Rule]) -> String {
-        let style = Style { has_commas: !rules.contains(&Rule::Commas), is_brief: false };
-        let brief = Style { is_brief: true, ..style };
+    fn body(&self, topic: &Topic, rules: &[Rule], avoided: Option<&str>) -> String {
+        let sentences = self.sentences(topic, rules, avoided);
         if rules.contains(&Rule::Bullets) {
-            let count = 2 + random.below(3);
-            let clauses = self.clauses(random, topic, count, brief);
-            return clauses.iter().map(|clause| format!("* {clause}")).collect::<Vec<_>>().join("\n");
+            return sentences.iter().map(|clause| format!("* {clause}")).collect::<Vec<_>>().join("\n");
         }
-        let is_bare = self.keywords.is_none() && self.ending.is_none();
-        let (counts_words, counts_sentences) =
-            (rules.contains(&Rule::Words), rules.contains(&Rule::Sentences));
-        if counts_words && is_bare {
-            let count = 3 + random.below(6);
-            return self.text_of_words(random, topic, count, style);
-        }
-        let more = match () {
-            () if counts_sentences => random.below(4),
-            () if counts_words => 0,
-            () => random.below(2),
-        };
-        let count = (self.least() + more).min(4);
-        self.text(random, topic, count, if counts_words || count > 3 { brief } else { style })
+        let ended = sentences.into_iter().map(|sentence| format!("{sentence}."));
+        ended.chain(self.ending.clone()).collect::<Vec<_>>().join(" ")
     }
 }
 
-/// A word to begin with: a common one, or a name and what it thinks.
-fn lead(random: &mut Random, split: Split) -> (String, String) {
-    if random.chance(0.5) {
-        return (random.of(&LEADS).to_string(), String::new());
+/// A word to begin with: a common one, or a name and what it says.
+fn lead(random: &mut Random, split: Split, may_name: bool) -> Lead {
+    if random.chance(0.5) || !may_name {
+        return Lead { word: random.of(&LEADS).to_string(), join: "" };
     }
-    (names::name(random, split), random.of(&OPINIONS).to_string())
+    Lead { word: names::name(random, split), join: "says that " }
 }
 
 /// Things and perhaps a name, and a clause that has them in this order.
-fn keywords(random: &mut Random, split: Split, topic: &Topic, most: usize) -> (Vec<String>, String) {
+fn keywords(
+    random: &mut Random,
+    split: Split,
+    topic: &Topic,
+    most: usize,
+    may_name: bool,
+) -> (Vec<String>, String) {
     let count = 1 + random.below(most);
     let mut keywords: Vec<String> =
         names::things(random, count).into_iter().map(|(thing, _)| thing.to_owned()).collect();
     let things: Vec<String> =
         keywords.iter().map(|thing| format!("{} {thing}", names::article(thing))).collect();
-    let mut finder = random.of(&FINDERS).to_string();
-    if random.chance(0.3) {
+    let mut nature = topic.nature().named("keywords");
+    let (mut finder, find) = (nature.of(&FINDERS).to_string(), nature.of(&FINDS));
+    if may_name && random.chance(0.3) {
         finder = names::name(random, split);
         keywords.insert(0, finder.clone());
     }
-    let (find, near) = (random.of(&FINDS), topic.world.near);
-    (keywords, format!("{finder} {find} {} {near} {}", names::listed(&things), topic.said))
+    (keywords, format!("{finder} {find} {} {} {}", names::listed(&things), topic.world.near, topic.said))
 }
 
 /// A phrase to end with.
-fn ending(random: &mut Random, split: Split) -> String {
-    if random.chance(0.6) {
+fn ending(random: &mut Random, split: Split, may_name: bool) -> String {
+    if random.chance(0.6) || !may_name {
         return random.of(&PHRASES).to_string();
     }
     let name = names::name(random, split);
     worded(random, &NAMED_PHRASES, &name)
 }
 
-/// A word that other texts about the topic have, but not this one; most often one that many have.
-fn avoided(random: &mut Random, topic: &Topic, text: &str) -> String {
-    let used = words(text);
-    for _ in 0..TRIES {
-        let mut others: Vec<String> = FREQUENT.map(str::to_owned).to_vec();
-        if random.chance(0.3) {
-            others = words(&topic.clause(random, &topic.said, Style { has_commas: false, is_brief: false }));
-        }
-        let word = random.of(&others);
-        if !used.contains(word) {
-            return word.clone();
-        }
-    }
-    "never".to_owned()
-}
-
 /// The text with the title, case and quotation marks that these rules ask for.
-fn dressed(random: &mut Random, text: String, title: Option<&Topic>, rules: &[Rule]) -> String {
+fn dressed(text: String, title: Option<&Topic>, rules: &[Rule]) -> String {
     let mut text = text;
     if let Some(topic) = title.filter(|_| rules.contains(&Rule::Title)) {
-        let title = names::capital(&worded(random, &TITLES, &topic.said));
-        text = format!("<<{title}>>\n{text}");
+        text = format!("<<{}>>\n{text}", names::capital(&topic.said));
     }
     if rules.contains(&Rule::Lowercase) {
         text = text.to_lowercase();
@@ -452,7 +446,7 @@ fn rules(random: &mut Random) -> Vec<Rule> {
 }
 
 /// What a rule demands, so that this text meets it.
-fn demand(random: &mut Random, rule: Rule, topic: &Topic, parts: &Parts, text: &str) -> Demand {
+fn demand(rule: Rule, parts: &Parts, text: &str) -> Demand {
     let count = match rule {
         Rule::Words => length(text),
         Rule::Sentences => sentences(text),
@@ -461,9 +455,9 @@ fn demand(random: &mut Random, rule: Rule, topic: &Topic, parts: &Parts, text: &
     };
     let words = match rule {
         Rule::Ending => parts.ending.iter().cloned().collect(),
-        Rule::Beginning => parts.lead.iter().map(|(word, _)| word.clone()).collect(),
+        Rule::Beginning => parts.lead.iter().map(|lead| lead.word.clone()).collect(),
         Rule::Keywords => parts.keywords.as_ref().map_or_else(Vec::new, |(words, _)| words.clone()),
-        Rule::Avoid => vec![avoided(random, topic, text)],
+        Rule::Avoid => parts.avoided.iter().cloned().collect(),
         _ => Vec::new(),
     };
     Demand { rule, count, words }
@@ -497,13 +491,14 @@ fn finished(
 
 /// A word several times.
 fn repeating(random: &mut Random, split: Split, rules: &[Rule]) -> Exercise {
+    let may_name = !rules.iter().any(|rule| rule.changes_letters());
     let word = match random.below(3) {
-        0 => names::name(random, split),
-        1 => random.of(&names::THINGS).0.to_owned(),
-        _ => Topic::new(random, split, true).word,
+        0 if may_name => names::name(random, split),
+        1 => Topic::new(random, split, may_name).word,
+        _ => random.of(&names::THINGS).0.to_owned(),
     };
     let count = 2 + random.below(4);
-    let text = dressed(random, vec![word.as_str(); count].join(" "), None, rules);
+    let text = dressed(vec![word.as_str(); count].join(" "), None, rules);
     let demand = |&rule: &Rule| {
         let is_this = rule == Rule::Repeat;
         let words = is_this.then(|| word.clone()).into_iter().collect();
@@ -512,7 +507,7 @@ fn repeating(random: &mut Random, split: Split, rules: &[Rule]) -> Exercise {
     finished(random, None, rules.iter().map(demand).collect(), None, text)
 }
 
-/// A question with the answers that are allowed; each of them is right.
+/// A question with the answers that are allowed; each of them is right, and the first is given.
 fn choosing(random: &mut Random, split: Split) -> Exercise {
     let topic = Topic::new(random, split, true);
     let owned = |options: [&str; 3]| options.map(str::to_owned).to_vec();
@@ -521,25 +516,30 @@ fn choosing(random: &mut Random, split: Split) -> Exercise {
         0 | 1 => (random.of(&WHETHER), owned(*random.of(&WHETHER_OPTIONS))),
         2 => (random.of(&HOW_OFTEN), owned(*random.of(&HOW_OFTEN_OPTIONS))),
         3 => (random.of(&WHO), names::names(random, split, count)),
-        _ => (random.of(&WHICH), topic.adjectives(random, count)),
+        _ => {
+            let mut adjectives = topic.world.adjectives.map(str::to_owned);
+            random.shuffle(&mut adjectives);
+            (random.of(&WHICH), adjectives[..count].to_vec())
+        }
     };
     random.shuffle(&mut options);
     let adjective = *random.of(&topic.world.adjectives);
     let request = question.replace("{t}", &topic.said).replace("{a}", adjective);
-    let answer = random.of(&options).clone();
+    let answer = options[0].clone();
     let demands = vec![Demand { rule: Rule::Options, count: 1, words: options }];
     finished(random, Some(request), demands, None, answer)
 }
 
 /// A text about a topic.
 fn describing(random: &mut Random, split: Split, rules: &[Rule]) -> Exercise {
-    // A name in other letters is nothing that can be copied, so it is left to the rules that ask for one.
-    let changes_letters = rules.iter().any(|rule| matches!(rule, Rule::Lowercase | Rule::Capitals));
-    let topic = Topic::new(random, split, !changes_letters);
+    let topic = Topic::new(random, split, !rules.iter().any(|rule| rule.changes_letters()));
     let parts = Parts::new(random, split, rules, &topic);
-    let body = parts.body(random, &topic, rules);
-    let text = dressed(random, body, Some(&topic), rules);
-    let demands = rules.iter().map(|&rule| demand(random, rule, &topic, &parts, &text)).collect();
+    let body = match rules.contains(&Rule::Words) {
+        true => names::capital(&topic.counted(4 + random.below(5))) + ".",
+        false => parts.body(&topic, rules, parts.avoided.as_deref()),
+    };
+    let text = dressed(body, Some(&topic), rules);
+    let demands = rules.iter().map(|&rule| demand(rule, &parts, &text)).collect();
     let request = worded(random, &REQUESTS, &topic.asked);
     finished(random, Some(request), demands, Some(topic.word), text)
 }
@@ -561,140 +561,6 @@ fn candidate(random: &mut Random, split: Split) -> Exercise {
         rules if rules.contains(&Rule::Repeat) => repeating(random, split, rules),
         rules => describing(random, split, rules),
     }
-}
-
-/// Wordings and what the texts consist of.
-#[rustfmt::skip]
-mod vocabulary {
-    /// Sentences that ask for a rule; `{}` is the number or the words that it names.
-    pub const COUNTED: [&str; 6] = ["Use exactly {}.", "Your answer must have exactly {}.",
-        "Answer in exactly {}.", "It must be {}, no more and no less.", "I want {} and not one more.",
-        "Make it {} long."];
-    pub const ENDING: [&str; 5] = ["End with \"{}\"", "Finish with exactly this: {}",
-        "The last words must be: {}", "At the very end, write \"{}\"", "Let your answer end with: {}"];
-    pub const BEGINNING: [&str; 5] = ["Begin with the word {}.", "The first word must be \"{}\".",
-        "Start with {}.", "Let {} be the first word.", "Your answer must begin with \"{}\"."];
-    pub const LOWERCASE: [&str; 5] = ["Use only lowercase letters.", "Write everything in lower case.",
-        "Do not use any capital letters.", "No capital letters, please.", "All letters must be small."];
-    pub const CAPITALS: [&str; 5] = ["Use only capital letters.", "Write everything in capitals.",
-        "Do not use any lowercase letters.", "All caps, please.", "Every letter must be a capital."];
-    pub const BULLETS: [&str; 5] = ["Use exactly {}, each on a line that begins with *.",
-        "Write it as {}, with * before each.", "Give {}. Each line begins with *.",
-        "It must be a list of {} marked with *.", "Answer in {} like this: * point"];
-    pub const KEYWORDS: [&str; 5] = ["Use {}.", "Your answer must contain {}.", "Include {}.",
-        "Do not forget to use {}.", "Make sure that it has {} in it."];
-    pub const AVOID: [&str; 5] = ["Do not use the word {}.", "Never say \"{}\".", "Leave out the word {}.",
-        "The word \"{}\" is forbidden.", "Avoid the word {}."];
-    pub const QUOTES: [&str; 5] = ["Put the whole answer in double quotation marks.",
-        "Wrap everything in double quotes.", "Your answer must begin and end with a double quotation mark.",
-        "Write \" before and after the whole answer.", "All of it must stand in double quotation marks."];
-    pub const COMMAS: [&str; 5] = ["Do not use commas.", "Use no commas.", "Write it without any comma.",
-        "No commas are allowed.", "There must not be a comma in it."];
-    pub const TITLE: [&str; 5] = ["Give it a title in double angular brackets, such as <<title>>.",
-        "Put a title like <<this>> first.", "It needs a title between << and >>.",
-        "Write a <<title>> above it, in double angular brackets.", "Add a title wrapped in << >>."];
-    pub const REPEAT: [&str; 6] = ["Write the word {} {n} times and nothing else.",
-        "Repeat the word \"{}\" exactly {n} times.", "Say {} {n} times, without any other word.",
-        "I want to read \"{}\" {n} times and nothing more.", "Your answer must be the word {} {n} times.",
-        "Only write {}, but {n} times."];
-    pub const OPTIONS: [&str; 5] = ["Answer with exactly one of these: {}.",
-        "Choose one and write nothing else: {}.", "Your whole answer must be one of {}.",
-        "Pick one of the following: {}.", "Say only {}."];
-
-    /// Requests for a text.
-    pub const REQUESTS: [&str; 6] = ["Write about {}.", "Tell me about {}.", "Write a short text about {}.",
-        "Say something about {}.", "Describe {}.", "Please write something about {}."];
-
-    /// What a text of some sort of topic says.
-    pub struct World {
-        /// What the topic is.
-        pub adjectives: [&'static str; 8],
-        /// What it does.
-        pub deeds: [&'static str; 10],
-        /// Where things are that are close to it.
-        pub near: &'static str,
-    }
-    static PLACE: World = World {
-        near: "in",
-        adjectives: ["big", "small", "old", "quiet", "busy", "lovely", "clean", "famous"],
-        deeds: ["shines", "sleeps", "welcomes everyone", "feels like home", "has many visitors",
-            "smells of fresh bread", "stands near the river", "has a tall tower", "sells good soup",
-            "makes us happy"],
-    };
-    static NATURE: World = World {
-        near: "near",
-        adjectives: ["wide", "deep", "cold", "wild", "calm", "old", "dark", "beautiful"],
-        deeds: ["shines", "waits", "looks peaceful", "hides old secrets", "feeds many birds", "gives us food",
-            "changes its colour", "makes a soft sound", "lies behind the hills", "stretches far away"],
-    };
-    static WEATHER: World = World {
-        near: "in",
-        adjectives: ["cold", "soft", "heavy", "strong", "gentle", "strange", "grey", "loud"],
-        deeds: ["comes", "stops", "fills the valley", "brings cold air", "slows the horses",
-            "wakes the farmers", "sounds like music", "makes children laugh", "comes from the north",
-            "changes the whole day"],
-    };
-    static BEING: World = World {
-        near: "beside",
-        adjectives: ["kind", "brave", "tired", "happy", "small", "clever", "quiet", "hungry"],
-        deeds: ["rests", "smiles", "runs fast", "likes warm bread", "carries a basket", "dreams of summer",
-            "looks for friends", "waits by the door", "knows the way home", "walks along the road"],
-    };
-
-    /// Topics as they are asked for, and what stands for them later.
-    pub static COMMON: [(&str, &str, &World); 24] = [("a shop", "it", &PLACE), ("a market", "it", &PLACE),
-        ("an inn", "it", &PLACE), ("a harbour", "it", &PLACE), ("a village", "it", &PLACE),
-        ("a garden", "it", &PLACE), ("the sea", "it", &NATURE), ("a river", "it", &NATURE),
-        ("a forest", "it", &NATURE), ("a mountain", "it", &NATURE), ("a lake", "it", &NATURE),
-        ("a meadow", "it", &NATURE), ("rain", "it", &WEATHER), ("snow", "it", &WEATHER),
-        ("the wind", "it", &WEATHER), ("fog", "it", &WEATHER), ("a storm", "it", &WEATHER),
-        ("a dog", "it", &BEING), ("a cat", "it", &BEING), ("a horse", "it", &BEING), ("a king", "he", &BEING),
-        ("a queen", "she", &BEING), ("a baker", "he", &BEING), ("a sailor", "she", &BEING)];
-
-    /// Topics that a name follows.
-    pub static NAMED: [(&str, &str, &World); 8] = [("a town called", "it", &PLACE),
-        ("a village called", "it", &PLACE), ("an island called", "it", &NATURE),
-        ("a lake called", "it", &NATURE), ("a dog called", "it", &BEING), ("a horse called", "it", &BEING),
-        ("a girl called", "she", &BEING), ("a man called", "he", &BEING)];
-
-    /// Sentences in which something is done to the topic.
-    pub const OBJECTS: [&str; 8] = ["people like {}", "everyone talks about {}", "we often think of {}",
-        "children draw {}", "an old song tells of {}", "my friend loves {}", "travellers remember {}",
-        "nobody forgets {}"];
-    pub const DEGREES: [&str; 4] = ["very", "quite", "rather", "really"];
-    pub const TIMES: [&str; 8] = ["today", "now", "every day", "all year", "at night", "in spring",
-        "in the morning", "on cold days"];
-    /// Words that many texts have.
-    pub const FREQUENT: [&str; 6] = ["is", "and", "the", "it", "in", "very"];
-    /// Words that a sentence can begin with.
-    pub const LEADS: [&str; 10] = ["Today", "Often", "Sometimes", "Now", "Here", "Still", "Perhaps", "Surely",
-        "Truly", "Again"];
-    /// What follows a name at the beginning.
-    pub const OPINIONS: [&str; 4] = ["says that", "thinks that", "knows that", "writes that"];
-    pub const PHRASES: [&str; 8] = ["That is all.", "This is the end.", "Have a good day.",
-        "I hope this helps.", "Thank you for reading.", "Is there anything else?", "What do you think?",
-        "Now you know."];
-    pub const NAMED_PHRASES: [&str; 4] = ["Greetings from {}.", "So says {}.", "Ask {} for more.",
-        "Farewell {}."];
-    pub const FINDERS: [&str; 4] = ["we", "I", "someone", "they"];
-    pub const FINDS: [&str; 5] = ["found", "noticed", "left", "lost", "brought"];
-    pub const TITLES: [&str; 4] = ["{}", "about {}", "all about {}", "a word about {}"];
-
-    /// Questions about whether the topic `{t}` is `{a}`, and what may be answered.
-    pub const WHETHER: [&str; 4] = ["Is {t} {a}?", "Would you say that {t} is {a}?", "Do you find {t} {a}?",
-        "Do people call {t} {a}?"];
-    pub const WHETHER_OPTIONS: [[&str; 3]; 5] = [["yes", "no", "maybe"], ["certainly", "hardly", "perhaps"],
-        ["true", "false", "unknown"], ["My answer is yes.", "My answer is no.", "My answer is maybe."],
-        ["I agree", "I disagree", "I do not know"]];
-    pub const HOW_OFTEN: [&str; 3] = ["How often do you think of {t}?", "How often do people talk about {t}?",
-        "How often is {t} {a}?"];
-    pub const HOW_OFTEN_OPTIONS: [[&str; 3]; 4] = [["often", "rarely", "never"],
-        ["always", "sometimes", "never"], ["every day", "every week", "every year"],
-        ["once", "twice", "many times"]];
-    pub const WHO: [&str; 4] = ["Who knows {t} best?", "Who told you about {t}?",
-        "Who shall write about {t}?", "Who likes {t}?"];
-    pub const WHICH: [&str; 3] = ["Which word fits {t}?", "Which word describes {t} best?",
-        "What is {t} like?"];
 }
 
 #[cfg(test)]
@@ -751,6 +617,33 @@ mod tests {
         assert_eq!(grade("The sea is calm"), 2.0 / 3.0);
         assert_eq!(grade("the lake is calm"), 2.0 / 3.0);
         assert_eq!(["the sea", "sea sea sea sea", ""].map(grade), [0.0; 3]);
+    }
+
+    #[test]
+    fn what_is_forbidden_would_have_been_said() {
+        let mut random = Random::new(8);
+        let (mut said, count) = (0, 300);
+        for _ in 0..count {
+            let topic = Topic::new(&mut random, Split::Train, true);
+            let parts = Parts::new(&mut random, Split::Train, &[Rule::Avoid], &topic);
+            let avoided = parts.avoided.as_deref().expect("a word");
+            let text = parts.body(&topic, &[Rule::Avoid], Some(avoided));
+            assert!(
+                !has(&text, avoided) && has(&text, &topic.word) && sentences(&text) == 2,
+                "{avoided}: {text}"
+            );
+            said += usize::from(has(&parts.body(&topic, &[Rule::Avoid], None), avoided));
+        }
+        assert_eq!(said, count);
+    }
+
+    #[test]
+    fn words_are_counted_with_the_topic() {
+        let mut random = Random::new(9);
+        for count in 4..=8 {
+            let topic = Topic::new(&mut random, Split::Train, true);
+            assert_eq!(length(&topic.counted(count)), count, "{}", topic.counted(count));
+        }
     }
 
     #[test]

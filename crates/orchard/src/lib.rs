@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod choices;
 mod facts;
 mod games;
 mod instructions;
@@ -49,11 +50,13 @@ pub enum Subject {
     Puzzles,
     /// What was said before, said again.
     Recall,
+    /// Which tool is for what is asked.
+    Choices,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Subject; 8] = [
+    pub const ALL: [Subject; 9] = [
         Subject::Instructions,
         Subject::Structured,
         Subject::Tools,
@@ -62,6 +65,7 @@ impl Subject {
         Subject::Games,
         Subject::Puzzles,
         Subject::Recall,
+        Subject::Choices,
     ];
 
     /// Its name in recipes and reports.
@@ -75,6 +79,7 @@ impl Subject {
             Subject::Games => "games",
             Subject::Puzzles => "puzzles",
             Subject::Recall => "recall",
+            Subject::Choices => "choices",
         }
     }
 
@@ -120,6 +125,7 @@ pub fn exercise(subject: Subject, split: Split, seed: u64, index: u64) -> Exerci
         Subject::Games => games::exercise(&mut random, split),
         Subject::Puzzles => puzzles::exercise(&mut random, split),
         Subject::Recall => recall::exercise(&mut random, split),
+        Subject::Choices => choices::exercise(&mut random, split),
     };
     // Where there is nothing to think about, that is thought, so that every subject can be asked both ways.
     if exercise.answer.reasoning_content.is_none()

@@ -133,7 +133,7 @@ impl Talk {
 
 impl Keeper {
     fn new(random: &mut Random, split: Split) -> Keeper {
-        let count = 3 + random.below(5);
+        let count = 3 + random.below(4);
         let manner = random.below(5);
         let (name, town) = (name(random, split), name(random, split));
         Keeper {
@@ -243,7 +243,7 @@ impl Keeper {
             format!("Do you have any {many}?"),
             format!("I would like {} {one}.", article(one)),
         ]);
-        let answer = format!("Yes, the {one} costs {price} coins.");
+        let answer = format!("Here {many} cost {price} coins each.");
         Talk {
             wrong: [self.other_prices(price), vec!["No".to_owned(), "not".to_owned()]].concat(),
             one_is_enough: true,
@@ -315,7 +315,7 @@ impl Keeper {
         ];
         let prices = self.wares.iter().map(|(_, _, price)| price.to_string());
         let all = prices.chain(["Yes".to_owned()]).collect();
-        let answer = format!("No, I do not sell {many}.");
+        let answer = format!("Here {many} are not for sale.");
         let needed = ["No", "not"].map(str::to_owned).to_vec();
         Talk {
             wrong: all,
@@ -356,6 +356,8 @@ fn typed(random: &mut Random, mut question: String) -> String {
     question
 }
 
+/// Questions before the one that is asked, fewer than this.
+const EARLIER: usize = 6;
 /// How often a keeper has tools, and how often one who has them is asked for what they do.
 const TOOLS: f64 = 0.35;
 const ASKED_FOR_TOOLS: f64 = 0.45;
@@ -433,7 +435,7 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
         messages.push(says(keeper.mannered(welcome)));
     }
     let scene = Scene { keeper, tools };
-    for _ in 0..random.below(5) {
+    for _ in 0..random.below(EARLIER) {
         messages.extend(scene.earlier(random, split));
     }
     let Made { kind, messages: last, mut answer, thought, grader } = scene.last(random, split);
@@ -452,7 +454,7 @@ fn total((_, many, price): Ware, count: usize, pick: &mut impl FnMut(Vec<String>
         format!("What do {count} {many} cost?"),
         format!("I want {count} {many}. How much is that?"),
     ]);
-    let answer = format!("{count} {many} cost {total} coins.");
+    let answer = format!("{count} {many} at {price} coins cost {total} coins.");
     Talk::new("persona.total", question, answer, vec![total.to_string()])
 }
 

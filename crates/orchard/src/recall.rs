@@ -3,7 +3,6 @@
 
 use tangelo_core::random::Random;
 
-use crate::facts::UNKNOWN;
 use crate::names::{listed, name_unlike, names, things};
 use crate::{Exercise, Split, Subject, asked, if_so, said, says};
 use tangelo_chat::{Message, Role};
@@ -76,10 +75,11 @@ impl List {
     }
 
     fn drill(&self, random: &mut Random, split: Split) -> Drill {
-        match random.below(5) {
-            0 => self.repeat(random),
-            1 | 2 if self.values.is_some() => self.values(random),
-            3 => self.absent(random, split),
+        match (random.below(6), &self.values) {
+            (0, _) => self.repeat(random),
+            (1 | 2, Some(values)) => self.values(random, values),
+            (3, Some(_)) => self.absent(random, split),
+            (4, Some(values)) => self.owner(random, values),
             _ => self.next(random),
         }
     }
@@ -87,11 +87,11 @@ impl List {
     /// What belongs to a name that is not there.
     fn absent(&self, random: &mut Random, split: Split) -> Drill {
         let name = name_unlike(random, split, self.names.iter());
-        let ask = random.pick(&["What belongs to", "Look up", "Who comes after"]);
+        let ask = random.pick(&["What belongs to", "Look up"]);
         Drill {
             kind: "recall.absent",
             question: format!("{ask} {name}?"),
-            answer: UNKNOWN.to_owned(),
+            answer: format!("{name} is not there."),
             shorter: None,
             thought: format!("{name} is not in the list."),
         }
@@ -114,21 +114,35 @@ impl List {
         }
     }
 
+    /// The name that something belongs to, which stands before it.
+    fn owner(&self, random: &mut Random, values: &[String]) -> Drill {
+        let value = random.of(values);
+        let owners = self.names.iter().zip(values).filter(|(_, other)| *other == value);
+        let owners: Vec<String> = owners.map(|(name, _)| name.clone()).collect();
+        let ask = random.pick(&["Who has", "Find", "Whose is"]);
+        Drill {
+            kind: "recall.owner",
+            question: format!("{ask} {value}?"),
+            answer: format!("{}.", owners.join(", ")),
+            shorter: None,
+            thought: "I look for the name before it.".to_owned(),
+        }
+    }
+
     /// What belongs to some names, in another order.
-    fn values(&self, random: &mut Random) -> Drill {
+    fn values(&self, random: &mut Random, values: &[String]) -> Drill {
         let mut order: Vec<usize> = (0..self.names.len()).collect();
         random.shuffle(&mut order);
         order.truncate(1 + random.below(order.len()));
         let wanted: Vec<String> = order.iter().map(|&at| self.names[at].clone()).collect();
         let entries: Vec<String> = order.iter().map(|&at| self.entry(at)).collect();
-        let of = |values: &Vec<String>| order.iter().map(|&at| values[at].clone()).collect::<Vec<String>>();
-        let values = self.values.as_ref().map(of);
+        let values: Vec<String> = order.iter().map(|&at| values[at].clone()).collect();
         let ask = random.pick(&["What belongs to", "Look up", "Say again what belongs to"]);
         Drill {
             kind: "recall.values",
             question: format!("{ask} {}?", listed(&wanted)),
             answer: format!("{}.", entries.join(", ")),
-            shorter: values.map(|values| values.join(", ")),
+            shorter: Some(values.join(", ")),
             thought: "I look each of them up.".to_owned(),
         }
     }

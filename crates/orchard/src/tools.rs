@@ -25,7 +25,7 @@ enum Kind {
 
 /// What a tool is for. Its name is made of a verb and a noun; in texts, `{0}` and so on are the arguments and `{r}` the
 /// result.
-struct Family {
+pub(crate) struct Family {
     verbs: [&'static str; 8],
     nouns: [&'static str; 3],
     description: &'static str,
@@ -232,14 +232,22 @@ const FAMILIES: [Family; 14] = [
     },
 ];
 
-/// Requests before the one that is asked about, fewer than this.
-const EARLIER: usize = 5;
+/// Requests before the one that is asked about, fewer than this; more to learn from, since tools are long and answers short.
+const fn earlier(split: Split) -> usize {
+    match split {
+        Split::Train => 8,
+        Split::Test => 4,
+    }
+}
+
+/// How often two requests are for different tools, where there are several.
+const OF_TWO_TOOLS: f64 = 0.75;
 
 /// How many tools must be known by their names.
 const WITHOUT_DESCRIPTION: f64 = 0.05;
 
 /// What is said where no tool fits.
-const NONE: &str = "I cannot do that, because none of my tools is for it.";
+pub(crate) const NONE: &str = "I cannot do that, because none of my tools is for it.";
 
 impl Kind {
     fn value(self, random: &mut Random, split: Split) -> Value {
@@ -286,16 +294,22 @@ fn phrase(random: &mut Random, split: Split) -> String {
     phrase.replace("{t}", things(random, 1)[0].0)
 }
 
+/// A request that a family is for.
+pub(crate) fn asked_for(random: &mut Random, split: Split, families: &[&'static Family]) -> Request {
+    let family = random.pick(families);
+    Declared::new(random, split, family).request(random, split, 0)
+}
+
 /// A tool of a family under one of its names, and its parameters.
-struct Declared {
+pub(crate) struct Declared {
     family: &'static Family,
-    name: String,
+    pub name: String,
     parameters: Vec<(&'static str, Kind)>,
 }
 
 /// A wish that one tool grants.
-struct Request {
-    text: String,
+pub(crate) struct Request {
+    pub text: String,
     call: ToolCall,
     values: Vec<Value>,
 }
@@ -306,21 +320,24 @@ impl Declared {
         Declared { family, name: tool_name(random, split, family), parameters }
     }
 
+    /// What it is for, if that is said.
+    pub fn description(&self, random: &mut Random) -> Option<&'static str> {
+        (!random.chance(WITHOUT_DESCRIPTION)).then_some(self.family.description)
+    }
+
     fn tool(&self, random: &mut Random) -> Option<Tool> {
         let properties: Map<String, Value> =
             self.parameters.iter().map(|(name, kind)| ((*name).to_owned(), kind.schema())).collect();
         let names: Vec<&str> = self.parameters.iter().map(|(name, _)| *name).collect();
-        let mut function = json!({"name": self.name, "description": self.family.description,
+        let mut function = json!({"name": self.name, "description": self.description(random),
             "parameters": {"type": "object", "properties": properties, "required": names}});
-        if random.chance(WITHOUT_DESCRIPTION)
-            && let Some(function) = function.as_object_mut()
-        {
-            function.remove("description");
+        if let Some(function) = function.as_object_mut() {
+            function.retain(|_, value| !value.is_null());
         }
         Tool::new(json!({"type": "function", "function": function}), 0).ok()
     }
 
-    fn request(&self, random: &mut Random, split: Split, number: usize) -> Request {
+    pub fn request(&self, random: &mut Random, split: Split, number: usize) -> Request {
         let parameters = &self.parameters;
         let values: Vec<Value> = parameters.iter().map(|(_, kind)| kind.value(random, split)).collect();
         let arguments =
@@ -331,6 +348,19 @@ impl Declared {
             arguments: arguments.collect(),
         };
         Request { text: fill(random.pick(self.family.requests), &values, None), call, values }
+    }
+}
+
+impl Declared {
+    fn result(&self, random: &mut Random, split: Split) -> Value {
+        self.family.result.1.value(random, split)
+    }
+
+    /// What the tool returns.
+    fn response(&self, request: &Request, result: &Value) -> Message {
+        let mut response = Message::new(Role::Tool, json!({ self.family.result.0: result }).to_string());
+        response.tool_call_id.clone_from(&request.call.id);
+        response
     }
 }
 
@@ -361,18 +391,24 @@ fn fill(pattern: &str, values: &[Value], result: Option<&Value>) -> String {
     result.map_or(text.clone(), |result| text.replace("{r}", &plain(result)))
 }
 
-pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
+/// So many tools, each under one of its names, and what none of them is for.
+pub(crate) fn some(random: &mut Random, split: Split, count: usize) -> (Vec<Declared>, Vec<&'static Family>) {
     let mut families: Vec<&'static Family> = FAMILIES.iter().collect();
     random.shuffle(&mut families);
-    let spare = families.split_off(2 + random.below(4));
-    let declared: Vec<Declared> =
-        families.into_iter().map(|family| Declared::new(random, split, family)).collect();
+    let spare = families.split_off(count);
+    (families.into_iter().map(|family| Declared::new(random, split, family)).collect(), spare)
+}
+
+pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
+    let count = 2 + random.below(3);
+    let (declared, spare) = some(random, split, count);
     let tools: Vec<Tool> = declared.iter().filter_map(|declared| declared.tool(random)).collect();
     let thinks = random.chance(0.3);
     let mut messages = Vec::new();
-    for _ in 0..random.below(EARLIER) {
+    for _ in 0..random.below(earlier(split)) {
         let made = match random.below(3) {
             0 => none(random, split, &spare),
+            1 => with_results(random, split, &declared),
             _ => with_result(random, split, &declared),
         };
         messages.extend(made.messages);
@@ -454,10 +490,47 @@ fn single(random: &mut Random, split: Split, declared: &[Declared]) -> Made {
 }
 
 fn parallel(random: &mut Random, split: Split, declared: &[Declared]) -> Made {
-    let first = random.of(declared).request(random, split, 0);
-    let second = random.of(declared).request(random, split, 1);
+    let (text, requests) = two(random, split, declared);
+    calls("tools.parallel", text, requests.map(|(_, request)| request.call).into())
+}
+
+/// Two requests, and both in one text.
+pub(crate) fn two<'a>(
+    random: &mut Random,
+    split: Split,
+    declared: &'a [Declared],
+) -> (String, [(&'a Declared, Request); 2]) {
+    let first = random.below(declared.len());
+    let other = (first + 1 + random.below(declared.len().max(2) - 1)) % declared.len();
+    let second = if random.chance(OF_TWO_TOOLS) { other } else { first };
+    let mut number = 0..;
+    let requests = [first, second]
+        .map(|at| (&declared[at], declared[at].request(random, split, number.next().unwrap_or_default())));
     let link = random.pick(&[" ", " And: ", " Also: ", "\n"]);
-    calls("tools.parallel", format!("{}{link}{}", first.text, second.text), vec![first.call, second.call])
+    (format!("{}{link}{}", requests[0].1.text, requests[1].1.text), requests)
+}
+
+/// Two requests that have been granted, and the answer to both.
+fn with_results(random: &mut Random, split: Split, declared: &[Declared]) -> Made {
+    let (text, requests) = two(random, split, declared);
+    let mut called = says("");
+    called.content = None;
+    let (mut responses, mut answers) = (Vec::new(), Vec::new());
+    for (declared, request) in &requests {
+        let result = declared.result(random, split);
+        responses.push(declared.response(request, &result));
+        answers.push(fill(declared.family.answer, &request.values, Some(&result)));
+    }
+    called.tool_calls = requests.map(|(_, request)| request.call).into();
+    let answer = says(answers.join(" "));
+    let wanted = answer.content.clone();
+    Made {
+        kind: "tools.result",
+        messages: [vec![Message::new(Role::User, text), called], responses].concat(),
+        answer,
+        thought: "The results are there.".to_owned(),
+        grader: Box::new(move |answer| if_so(answer.content == wanted)),
+    }
 }
 
 fn calls(kind: &'static str, text: String, calls: Vec<ToolCall>) -> Made {
@@ -472,8 +545,7 @@ fn calls(kind: &'static str, text: String, calls: Vec<ToolCall>) -> Made {
 
 /// `spare`: what no tool is for.
 fn none(random: &mut Random, split: Split, spare: &[&'static Family]) -> Made {
-    let spare = random.pick(spare);
-    let request = Declared::new(random, split, spare).request(random, split, 0);
+    let request = asked_for(random, split, spare);
     let asked = request.text.clone();
     Made {
         kind: "tools.none",
@@ -494,13 +566,11 @@ fn none(random: &mut Random, split: Split, spare: &[&'static Family]) -> Made {
 fn with_result(random: &mut Random, split: Split, declared: &[Declared]) -> Made {
     let declared = random.of(declared);
     let request = declared.request(random, split, 0);
-    let (name, kind) = declared.family.result;
-    let result = kind.value(random, split);
+    let result = declared.result(random, split);
+    let response = declared.response(&request, &result);
     let mut called = says("");
     called.content = None;
     called.tool_calls = vec![request.call];
-    let mut response = Message::new(Role::Tool, json!({ name: result }).to_string());
-    response.tool_call_id = Some("call_0".to_owned());
     let answer = fill(declared.family.answer, &request.values, Some(&result));
     let result = plain(&result);
     // What has been done may be said by its arguments; anything else must be said itself.
@@ -577,6 +647,27 @@ mod tests {
         assert_eq!(of(format!("It is not {degrees} degrees.")), 0.0);
         assert_eq!(of(format!("It is {degrees} or 777 degrees.")), 0.0);
         assert_eq!(of(response.clone()), 0.0);
+    }
+
+    #[test]
+    fn two_requests_are_most_often_for_two_tools_and_both_are_answered() {
+        let mut random = Random::new(7);
+        let declared: Vec<Declared> =
+            FAMILIES[..3].iter().map(|family| Declared::new(&mut random, Split::Train, family)).collect();
+        let mut different = 0;
+        for _ in 0..200 {
+            let made = with_results(&mut random, Split::Train, &declared);
+            let [_, called, results @ ..] = &made.messages[..] else {
+                panic!("a request, calls and results")
+            };
+            let ids =
+                |messages: &[Message]| messages.iter().map(|m| m.tool_call_id.clone()).collect::<Vec<_>>();
+            let of_calls: Vec<_> = called.tool_calls.iter().map(|call| call.id.clone()).collect();
+            assert_eq!(of_calls, ids(results));
+            assert_eq!((made.grader)(&made.answer), 1.0);
+            different += usize::from(called.tool_calls[0].name != called.tool_calls[1].name);
+        }
+        assert!((120..180).contains(&different), "{different}");
     }
 
     #[test]
