@@ -337,6 +337,17 @@ impl Declared {
         Tool::new(json!({"type": "function", "function": function}), 0).ok()
     }
 
+    fn result(&self, random: &mut Random, split: Split) -> Value {
+        self.family.result.1.value(random, split)
+    }
+
+    /// What the tool returns.
+    fn response(&self, request: &Request, result: &Value) -> Message {
+        let mut response = Message::new(Role::Tool, json!({ self.family.result.0: result }).to_string());
+        response.tool_call_id.clone_from(&request.call.id);
+        response
+    }
+
     pub fn request(&self, random: &mut Random, split: Split, number: usize) -> Request {
         let parameters = &self.parameters;
         let values: Vec<Value> = parameters.iter().map(|(_, kind)| kind.value(random, split)).collect();
@@ -348,19 +359,6 @@ impl Declared {
             arguments: arguments.collect(),
         };
         Request { text: fill(random.pick(self.family.requests), &values, None), call, values }
-    }
-}
-
-impl Declared {
-    fn result(&self, random: &mut Random, split: Split) -> Value {
-        self.family.result.1.value(random, split)
-    }
-
-    /// What the tool returns.
-    fn response(&self, request: &Request, result: &Value) -> Message {
-        let mut response = Message::new(Role::Tool, json!({ self.family.result.0: result }).to_string());
-        response.tool_call_id.clone_from(&request.call.id);
-        response
     }
 }
 
@@ -503,9 +501,8 @@ pub(crate) fn two<'a>(
     let first = random.below(declared.len());
     let other = (first + 1 + random.below(declared.len().max(2) - 1)) % declared.len();
     let second = if random.chance(OF_TWO_TOOLS) { other } else { first };
-    let mut number = 0..;
-    let requests = [first, second]
-        .map(|at| (&declared[at], declared[at].request(random, split, number.next().unwrap_or_default())));
+    let requests = [(first, 0), (second, 1)]
+        .map(|(at, number)| (&declared[at], declared[at].request(random, split, number)));
     let link = random.pick(&[" ", " And: ", " Also: ", "\n"]);
     (format!("{}{link}{}", requests[0].1.text, requests[1].1.text), requests)
 }
