@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Every sum goes through its terms in order: dk and dv through the queries by their position, and of one position by head.
-//! A tile of queries is gone through twice, for P and ds, and then for the sums, which stay in registers.
+//! Queries are taken some positions at a time, and what they have to do with all keys is five products of matrices, in blocks
+//! that stay in registers. `scale` is multiplied into q beforehand and into dq at the end.
 
 use super::scale;
 use crate::device::{Cx, Mat, SharedRows, View};
@@ -43,15 +44,64 @@ over_lanes! {
 
 /// Positions of a tile of queries.
 const TILE: usize = 8;
+/// Rows and columns of a block in registers.
+const ROWS: usize = 8;
+const COLS: usize = 2 * LANES;
 
-/// What a thread computes in: keys and values with positions innermost, (D, l), and of the queries of a tile P and ds,
-/// (queries, l).
+/// A matrix in a thread's memory, of whole blocks.
+#[derive(Default)]
+struct Padded {
+    data: Vec<f32>,
+    rows: usize,
+    stride: usize,
+}
+
+/// What a thread computes in. N is the number of queries of a tile.
 #[derive(Default)]
 struct Scratch {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    p: Vec<f32>,
-    ds: Vec<f32>,
+    /// (l, D), as dk and dv.
+    keys: Padded,
+    dk: Padded,
+    dv: Padded,
+    /// (D, l), as that of values.
+    keys_turned: Padded,
+    values_turned: Padded,
+    /// (N, D).
+    q: Padded,
+    dout: Padded,
+    dq: Padded,
+    /// (N, l).
+    p: Padded,
+    ds: Padded,
+}
+
+impl Padded {
+    /// Zeros.
+    fn reset(&mut self, rows: usize, cols: usize) {
+        self.rows = rows.next_multiple_of(ROWS);
+        // Some more than whole blocks, so that a column does not lie in one set of the cache.
+        self.stride = cols.next_multiple_of(COLS) + LANES;
+        self.data.clear();
+        self.data.resize(self.rows.next_multiple_of(COLS) * self.stride, 0.0);
+    }
+
+    fn row(&self, i: usize) -> &[f32] {
+        &self.data[i * self.stride..][..self.stride]
+    }
+
+    fn row_mut(&mut self, i: usize) -> &mut [f32] {
+        &mut self.data[i * self.stride..][..self.stride]
+    }
+
+    /// As the left factor of a product.
+    fn left(&self) -> Left<'_> {
+        Left { data: &self.data, row: self.stride, col: 1 }
+    }
+
+    /// The same, the other way round.
+    fn left_turned(&self) -> Left<'_> {
+        Left { data: &self.data, row: 1, col: self.stride }
+    }
 }
 
 thread_local! {
@@ -99,115 +149,150 @@ pub fn attention_backward(
 /// # Safety
 /// The instruction set of `V` must be available, and no other thread may use what is written.
 #[inline(always)]
-unsafe fn run<'a, V: Lanes>(job: &Job<'a>, scratch: &mut Scratch) {
-    let (first, l, width) = (job.tokens.start, job.tokens.len(), job.width);
+unsafe fn run<V: Lanes>(job: &Job<'_>, scratch: &mut Scratch) {
+    let (first, l, width, heads) = (job.tokens.start, job.tokens.len(), job.width, job.heads.len());
     let of_kv = job.kv_head * width..(job.kv_head + 1) * width;
-    // Rows of whole vectors, so that scores behind a query's own are computed rather than cut off.
-    let padded = l.next_multiple_of(LANES);
-    let Scratch { keys, values, p, ds } = scratch;
-    for (to, from) in [(&mut *keys, job.k), (&mut *values, job.v)] {
-        to.clear();
-        to.resize(width * padded, 0.0);
-        for i in 0..l {
-            for (d, x) in from.row(first + i)[of_kv.clone()].iter().enumerate() {
-                to[d * padded + i] = *x;
+    scratch.start(job);
+    // SAFETY: the caller vouches; slices bound every access.
+    unsafe {
+        for start in (0..l).step_by(TILE) {
+            let tile = start..l.min(start + TILE);
+            scratch.take_queries(job, &tile);
+            let Scratch { keys, dk, dv, keys_turned, values_turned, q, dout, dq, p, ds } = &mut *scratch;
+            add_product::<V>(q.left(), keys_turned, width, (p, tile.end));
+            add_product::<V>(dout.left(), values_turned, width, (ds, tile.end));
+            for (at, t) in tile.clone().flat_map(|t| (0..heads).map(move |_| t)).enumerate() {
+                let (p, ds) = (p.row_mut(at), ds.row_mut(at));
+                softmax::<V>(&mut p[..=t]);
+                score_gradients::<V>(&p[..=t], &mut ds[..=t]);
+                p[t + 1..].fill(0.0);
+                ds[t + 1..].fill(0.0);
+            }
+            add_product::<V>(ds.left(), keys, tile.end, (dq, width));
+            let queries = tile.len() * heads;
+            dk.rows = tile.end.next_multiple_of(ROWS);
+            dv.rows = dk.rows;
+            add_product::<V>(ds.left_turned(), q, queries, (dk, width));
+            add_product::<V>(p.left_turned(), dout, queries, (dv, width));
+            for (at, (t, head)) in tile.flat_map(|t| job.heads.clone().map(move |head| (t, head))).enumerate()
+            {
+                let to = job.dq.part(first + t, head * width..(head + 1) * width);
+                to.iter_mut().zip(dq.row(at)).for_each(|(to, sum)| *to = sum * scale(width));
+            }
+        }
+        for t in 0..l {
+            job.dk.part(first + t, of_kv.clone()).copy_from_slice(&scratch.dk.row(t)[..width]);
+            job.dv.part(first + t, of_kv.clone()).copy_from_slice(&scratch.dv.row(t)[..width]);
+        }
+    }
+}
+
+impl Scratch {
+    /// Takes keys and values.
+    fn start(&mut self, job: &Job<'_>) {
+        let (l, width) = (job.tokens.len(), job.width);
+        for matrix in [&mut self.keys, &mut self.dk, &mut self.dv] {
+            matrix.reset(l, width);
+        }
+        for matrix in [&mut self.keys_turned, &mut self.values_turned] {
+            matrix.reset(width, l);
+        }
+        for (i, t) in job.tokens.clone().enumerate() {
+            let columns = job.kv_head * width..(job.kv_head + 1) * width;
+            let (key, value) = (&job.k.row(t)[columns.clone()], &job.v.row(t)[columns]);
+            self.keys.row_mut(i)[..width].copy_from_slice(key);
+            for d in 0..width {
+                self.keys_turned.row_mut(d)[i] = key[d];
+                self.values_turned.row_mut(d)[i] = value[d];
             }
         }
     }
-    let heads = job.heads.len();
-    p.resize(TILE * heads * padded, 0.0);
-    ds.resize(TILE * heads * padded, 0.0);
-    let columns = |head: usize| head * width..(head + 1) * width;
-    // SAFETY: the caller vouches; slices bound every access.
-    unsafe {
-        for t in job.tokens.clone() {
-            job.dk.part(t, of_kv.clone()).fill(0.0);
-            job.dv.part(t, of_kv.clone()).fill(0.0);
+
+    /// Takes the queries of some positions, counted from the first of the sequence, and zeros for what is computed of them.
+    fn take_queries(&mut self, job: &Job<'_>, tile: &Range<usize>) {
+        let (width, queries) = (job.width, tile.len() * job.heads.len());
+        for matrix in [&mut self.q, &mut self.dout, &mut self.dq] {
+            matrix.reset(queries, width);
         }
-        for start in job.tokens.clone().step_by(TILE) {
-            let tile = start..job.tokens.end.min(start + TILE);
-            let queries = || tile.clone().flat_map(|t| job.heads.clone().map(move |head| (t, head)));
-            let of_queries =
-                |x: View<'a>| queries().map(|(t, head)| &x.row(t)[columns(head)]).collect::<Vec<_>>();
-            let (q, dout) = (of_queries(job.q), of_queries(job.dout));
-            for (at, t) in tile.clone().enumerate() {
-                let (seen, of_tile) = (t - first + 1, at * heads..(at + 1) * heads);
-                let rows = of_tile.start * padded..of_tile.end * padded;
-                let (p, ds) = (&mut p[rows.clone()], &mut ds[rows]);
-                products::<V>(&q[of_tile.clone()], keys, seen, scale(width), p);
-                products::<V>(&dout[of_tile], values, seen, 1.0, ds);
-                for (p, ds) in p.chunks_exact_mut(padded).zip(ds.chunks_exact_mut(padded)) {
-                    softmax::<V>(&mut p[..seen]);
-                    score_gradients::<V>(&p[..seen], scale(width), &mut ds[..seen]);
-                }
-            }
-            for ((t, head), ds) in queries().zip(ds.chunks_exact(padded)) {
-                let keys = (first..=t).map(|i| &job.k.row(i)[of_kv.clone()]);
-                let dq = job.dq.part(t, columns(head));
-                dq.fill(0.0);
-                add_weighted::<V>(ds.iter().copied().zip(keys), dq);
-            }
-            for t in first..tile.end {
-                // The queries that see it.
-                let from = t.saturating_sub(start) * heads;
-                let (p, ds) = (&p[from * padded + t - first..], &ds[from * padded + t - first..]);
-                let (of_q, of_dout) = (q[from..].iter().copied(), dout[from..].iter().copied());
-                add_weighted::<V>(
-                    ds.iter().step_by(padded).copied().zip(of_q),
-                    job.dk.part(t, of_kv.clone()),
-                );
-                add_weighted::<V>(
-                    p.iter().step_by(padded).copied().zip(of_dout),
-                    job.dv.part(t, of_kv.clone()),
-                );
+        for matrix in [&mut self.p, &mut self.ds] {
+            matrix.reset(queries, tile.end);
+        }
+        for (at, t) in tile.clone().enumerate() {
+            for (i, head) in job.heads.clone().enumerate() {
+                let (row, columns) = (at * job.heads.len() + i, head * width..(head + 1) * width);
+                let q = &job.q.row(job.tokens.start + t)[columns.clone()];
+                self.q.row_mut(row).iter_mut().zip(q).for_each(|(to, q)| *to = q * scale(width));
+                self.dout.row_mut(row)[..width].copy_from_slice(&job.dout.row(job.tokens.start + t)[columns]);
             }
         }
     }
 }
 
-/// Of several queries: out[r, i] = (Σ_d x[r, d] · rows[d, i]) · scale for the first `seen` positions, and whatever behind them.
+/// A left factor: element (r, k) lies at `r · row + k · col`.
+struct Left<'a> {
+    data: &'a [f32],
+    row: usize,
+    col: usize,
+}
+
+/// C ← C + A · B of `depth` columns of A, for all rows of C and as many of its columns.
 ///
 /// # Safety
 /// The instruction set of `V` must be available.
 #[inline(always)]
-unsafe fn products<V: Lanes>(x: &[&[f32]], rows: &[f32], seen: usize, scale: f32, out: &mut [f32]) {
-    let stride = out.len() / x.len();
+unsafe fn add_product<V: Lanes>(a: Left<'_>, b: &Padded, depth: usize, (c, cols): (&mut Padded, usize)) {
     // SAFETY: the caller vouches.
     unsafe {
-        for (x, out) in x.chunks(3).zip(out.chunks_mut(3 * stride)) {
-            match *x {
-                [a, b, c] => products_of::<V, 3>([a, b, c], rows, seen, scale, out),
-                [a, b] => products_of::<V, 2>([a, b], rows, seen, scale, out),
-                [a] => products_of::<V, 1>([a], rows, seen, scale, out),
-                _ => unreachable!("chunks of three at most"),
+        for col in (0..cols).step_by(COLS) {
+            for row in (0..c.rows).step_by(ROWS) {
+                if V::IS_WIDE {
+                    block::<V, ROWS, 2>(&a, b, depth, c, [row, col]);
+                    continue;
+                }
+                for (row, col) in [(0, 0), (0, LANES), (ROWS / 2, 0), (ROWS / 2, LANES)]
+                    .map(|(down, right)| (row + down, col + right))
+                {
+                    block::<V, { ROWS / 2 }, 1>(&a, b, depth, c, [row, col]);
+                }
             }
         }
     }
 }
 
+/// `R` rows and `P` times sixteen columns of [`add_product`].
+///
 /// # Safety
-/// The instruction set of `V` must be available.
+/// As there.
 #[inline(always)]
-unsafe fn products_of<V: Lanes, const R: usize>(
-    x: [&[f32]; R],
-    rows: &[f32],
-    seen: usize,
-    scale: f32,
-    out: &mut [f32],
+unsafe fn block<V: Lanes, const R: usize, const P: usize>(
+    a: &Left<'_>,
+    b: &Padded,
+    depth: usize,
+    c: &mut Padded,
+    [row, col]: [usize; 2],
 ) {
-    let stride = out.len() / R;
-    // SAFETY: the caller vouches; slices bound every access.
+    let Some(last) = depth.checked_sub(1) else { return };
+    assert!((row + R - 1) * a.row + last * a.col < a.data.len(), "A ends too soon");
+    assert!(last * b.stride + col + P * LANES <= b.data.len(), "B ends too soon");
+    assert!((row + R - 1) * c.stride + col + P * LANES <= c.data.len(), "C ends too soon");
+    // SAFETY: the caller vouches for `V`; all three reach as far as has been asserted.
     unsafe {
-        for at in (0..seen).step_by(LANES) {
-            let mut sums = [V::splat(0.0); R];
-            for (d, row) in rows.chunks_exact(stride).enumerate() {
-                let row = V::load(row[at..][..LANES].as_ptr());
-                for (sum, x) in sums.iter_mut().zip(x) {
-                    *sum = V::splat(x[d]).fma(row, *sum);
+        let (a_data, b_data) = (a.data.as_ptr().add(row * a.row), b.data.as_ptr().add(col));
+        let (c_data, stride) = (c.data.as_mut_ptr().add(row * c.stride + col), c.stride);
+        let mut s: [[V; P]; R] =
+            std::array::from_fn(|r| std::array::from_fn(|p| V::load(c_data.add(r * stride + p * LANES))));
+        for k in 0..depth {
+            let b: [V; P] = std::array::from_fn(|p| V::load(b_data.add(k * b.stride + p * LANES)));
+            for r in 0..R {
+                let a = V::splat(*a_data.add(r * a.row + k * a.col));
+                for p in 0..P {
+                    s[r][p] = a.fma(b[p], s[r][p]);
                 }
             }
-            for (r, sum) in sums.into_iter().enumerate() {
-                sum.mul(V::splat(scale)).store(out[r * stride + at..][..LANES].as_mut_ptr());
+        }
+        for r in 0..R {
+            for p in 0..P {
+                s[r][p].store(c_data.add(r * stride + p * LANES));
             }
         }
     }
@@ -237,12 +322,12 @@ unsafe fn softmax<V: Lanes>(p: &mut [f32]) {
     }
 }
 
-/// ds holds dP: ds ← p · (ds − Σ p · ds) · scale.
+/// ds holds dP: ds ← p · (ds − Σ p · ds).
 ///
 /// # Safety
 /// The instruction set of `V` must be available.
 #[inline(always)]
-unsafe fn score_gradients<V: Lanes>(p: &[f32], scale: f32, ds: &mut [f32]) {
+unsafe fn score_gradients<V: Lanes>(p: &[f32], ds: &mut [f32]) {
     // SAFETY: the caller vouches; slices bound every access.
     unsafe {
         let mut sum = V::splat(0.0);
@@ -251,36 +336,7 @@ unsafe fn score_gradients<V: Lanes>(p: &[f32], scale: f32, ds: &mut [f32]) {
         }
         let minus = V::splat(-sum.fold_add());
         for at in (0..p.len()).step_by(LANES) {
-            let d = load_at::<V>(ds, at).add(minus).mul(load_at::<V>(p, at));
-            store_at(d.mul(V::splat(scale)), ds, at);
-        }
-    }
-}
-
-/// out[d] ← fma(w, x[d], out[d]) for every weight w and row x, in their order.
-///
-/// # Safety
-/// The instruction set of `V` must be available.
-#[inline(always)]
-unsafe fn add_weighted<'x, V: Lanes>(rows: impl Iterator<Item = (f32, &'x [f32])> + Clone, out: &mut [f32]) {
-    // SAFETY: the caller vouches; slices bound every access.
-    unsafe {
-        for at in (0..out.len()).step_by(2 * LANES) {
-            if out.len() - at <= LANES {
-                let mut sum = load_at::<V>(out, at);
-                for (w, x) in rows.clone() {
-                    sum = V::splat(w).fma(load_at::<V>(x, at), sum);
-                }
-                store_at(sum, out, at);
-                continue;
-            }
-            let mut sums = [load_at::<V>(out, at), load_at::<V>(out, at + LANES)];
-            for (w, x) in rows.clone() {
-                let w = V::splat(w);
-                sums = [w.fma(load_at::<V>(x, at), sums[0]), w.fma(load_at::<V>(x, at + LANES), sums[1])];
-            }
-            store_at(sums[0], out, at);
-            store_at(sums[1], out, at + LANES);
+            store_at(load_at::<V>(ds, at).add(minus).mul(load_at::<V>(p, at)), ds, at);
         }
     }
 }
