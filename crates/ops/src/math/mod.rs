@@ -36,6 +36,7 @@ const LN2_LOW: f32 = 1.428_606_8e-6;
 const EXP_Q: [f32; 5] = [0.499_999_94, 0.166_665_21, 0.041_668_39, 0.008_368_745, 0.001_381_454];
 
 /// e^x. `NaN` stays `NaN`; underflow is gradual, then zero; overflow is infinite.
+#[inline(always)]
 pub fn exp(x: f32) -> f32 {
     // The clamps keep NaN: a comparison with NaN is false.
     let x = if EXP_HIGH < x { EXP_HIGH } else { x };
@@ -50,6 +51,7 @@ pub fn exp(x: f32) -> f32 {
 }
 
 /// `p * 2^n` for integral `n`, in two exact powers so that subnormal results are rounded once.
+#[inline(always)]
 pub(crate) fn scale_pow2(p: f32, n: f32) -> f32 {
     let n = n as i32;
     let half = n >> 1;
@@ -58,6 +60,7 @@ pub(crate) fn scale_pow2(p: f32, n: f32) -> f32 {
 }
 
 /// x · sigmoid(x), computed as `(x < 0 ? x·e : x) / (1 + e)` with `e = exp(-|x|)`.
+#[inline(always)]
 pub fn silu(x: f32) -> f32 {
     let e = exp(-x.abs());
     let numerator = if x < 0.0 { x * e } else { x };
@@ -65,6 +68,7 @@ pub fn silu(x: f32) -> f32 {
 }
 
 /// 1 / (1 + e^-x), computed from `e = exp(-|x|)`.
+#[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     let e = exp(-x.abs());
     let numerator = if x < 0.0 { e } else { 1.0 };
@@ -74,6 +78,7 @@ pub fn sigmoid(x: f32) -> f32 {
 /// ln(1 + e^x) = max(x, 0) + ln(1 + e^-|x|).
 ///
 /// Frameworks return x itself above 20; there the second term is below half an ulp, so this agrees.
+#[inline(always)]
 pub fn softplus(x: f32) -> f32 {
     let positive = if x < 0.0 { 0.0 } else { x };
     positive + log1p_unit(exp(-x.abs()))
@@ -81,6 +86,7 @@ pub fn softplus(x: f32) -> f32 {
 
 /// ln(1 + e) for e in 0..=1: with f = e or, above √2 − 1, f = (e − 1) / 2 and ln 2 added, ln(1 + f) = 2·atanh(s),
 /// s = f / (2 + f), |s| ≤ 0.172, by the odd Taylor series of atanh up to s⁹ (next term: 2e-9 relative).
+#[inline(always)]
 fn log1p_unit(e: f32) -> f32 {
     const SQRT2_MINUS_1: f32 = 0.414_213_57;
     let halve = e > SQRT2_MINUS_1;

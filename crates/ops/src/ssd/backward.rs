@@ -171,9 +171,15 @@ unsafe fn run<V: Lanes>(mut job: Job<'_>, scratch: &mut Vec<f32>) {
     let (p, n, tokens) = (job.columns.len(), job.group.len(), job.tokens.clone());
     let size = p * n;
     let copies = tokens.len().div_ceil(STRIDE);
-    // Copies of the state, the states of one stride, dS, and the lanes of du.
-    scratch.resize((copies + STRIDE + 2) * size + p * LANES, 0.0);
-    let (kept, rest) = scratch.split_at_mut(copies * size);
+    // Δ and exp(Δ·A), copies of the state, the states of one stride, dS, and the lanes of du.
+    scratch.resize(2 * tokens.len() + (copies + STRIDE + 2) * size + p * LANES, 0.0);
+    let (steps, rest) = scratch.split_at_mut(2 * tokens.len());
+    let steps = steps.as_chunks_mut().0;
+    for (step, t) in steps.iter_mut().zip(tokens.clone()) {
+        *step = job.ssd.step(job.head, job.input.dt.row(t)[job.head]).into();
+    }
+    let step = |t: usize| steps[t - tokens.start];
+    let (kept, rest) = rest.split_at_mut(copies * size);
     let (states, rest) = rest.split_at_mut((STRIDE + 1) * size);
     let (dS, du) = rest.split_at_mut(size);
     let start = |states: &mut [f32]| match job.initial {
@@ -190,7 +196,7 @@ unsafe fn run<V: Lanes>(mut job: Job<'_>, scratch: &mut Vec<f32>) {
             let (state, other) = states.split_at_mut(size);
             let (mut now, mut next) = (state, &mut other[..size]);
             for t in from..tokens.end.min(from + STRIDE) {
-                advance::<V>(&job, t, now, next);
+                advance::<V>(&job, t, step(t), now, next);
                 std::mem::swap(&mut now, &mut next);
             }
             if !(tokens.end.min(from + STRIDE) - from).is_multiple_of(2) {
@@ -211,11 +217,11 @@ unsafe fn run<V: Lanes>(mut job: Job<'_>, scratch: &mut Vec<f32>) {
             states[..size].copy_from_slice(kept);
             for t in from..to {
                 let (before, after) = states[(t - from) * size..].split_at_mut(size);
-                advance::<V>(&job, t, before, &mut after[..size]);
+                advance::<V>(&job, t, step(t), before, &mut after[..size]);
             }
             for t in (from..to).rev() {
                 let (before, after) = states[(t - from) * size..(t - from + 2) * size].split_at(size);
-                token::<V>(&job, t, before, after, dS, du, &mut sums);
+                token::<V>(&job, t, step(t), [before, after], dS, du, &mut sums);
             }
         }
         job.sums.copy_from_slice(&sums);
@@ -230,9 +236,14 @@ unsafe fn run<V: Lanes>(mut job: Job<'_>, scratch: &mut Vec<f32>) {
 /// # Safety
 /// The instruction set of `V` must be available.
 #[inline(always)]
-unsafe fn advance<V: Lanes>(job: &Job<'_>, t: usize, before: &[f32], after: &mut [f32]) {
+unsafe fn advance<V: Lanes>(
+    job: &Job<'_>,
+    t: usize,
+    [delta, a]: [f32; 2],
+    before: &[f32],
+    after: &mut [f32],
+) {
     let n = job.group.len();
-    let (delta, a) = job.ssd.step(job.head, job.input.dt.row(t)[job.head]);
     let (b, x) = (&job.input.B.row(t)[job.group.clone()], &job.input.x.row(t)[job.columns.clone()]);
     // SAFETY: the caller vouches; slices bound every access.
     unsafe {
@@ -254,15 +265,14 @@ unsafe fn advance<V: Lanes>(job: &Job<'_>, t: usize, before: &[f32], after: &mut
 unsafe fn token<V: Lanes>(
     job: &Job<'_>,
     t: usize,
-    before: &[f32],
-    after: &[f32],
+    [delta, a]: [f32; 2],
+    states: [&[f32]; 2],
     dS: &mut [f32],
     du: &mut [f32],
     [dA, dD, ddt_bias]: &mut [f32; 3],
 ) {
     let n = job.group.len();
     let dt = job.input.dt.row(t)[job.head];
-    let (delta, a) = job.ssd.step(job.head, dt);
     let (b, c) = (&job.input.B.row(t)[job.group.clone()], &job.input.C.row(t)[job.group.clone()]);
     let (x, dy) = (&job.input.x.row(t)[job.columns.clone()], &job.dy.row(t)[job.columns.clone()]);
     let (skip, A) = (job.ssd.D[job.head], job.ssd.A[job.head]);
@@ -277,8 +287,8 @@ unsafe fn token<V: Lanes>(
             let sums = [&mut dB[at..], &mut dC[at..]];
             let of = Columns { b: &b[at..], c: &c[at..], dy, x, delta, a, at, n };
             match n - at > LANES {
-                true => columns::<V, 2>(of, [before, after], dS, sums, du, &mut da),
-                false => columns::<V, 1>(of, [before, after], dS, sums, du, &mut da),
+                true => columns::<V, 2>(of, states, dS, sums, du, &mut da),
+                false => columns::<V, 1>(of, states, dS, sums, du, &mut da),
             }
         }
         for (p, du) in du.chunks_exact(LANES).enumerate() {
