@@ -11,6 +11,15 @@ const ONSETS: [&str; 28] = [
 const VOWELS: [&str; 8] = ["a", "e", "i", "o", "u", "ai", "ea", "oo"];
 const CODAS: [&str; 16] = ["", "", "", "l", "n", "r", "s", "m", "k", "d", "th", "nd", "rk", "sk", "x", "st"];
 
+/// What names of the rest of the world have besides.
+const OTHER_ONSETS: [&str; 12] = ["", "", "", "", "ch", "bl", "cl", "gl", "kr", "pl", "sp", "y"];
+const OTHER_VOWELS: [&str; 6] = ["y", "ie", "au", "ou", "ee", "oe"];
+const OTHER_CODAS: [&str; 14] =
+    ["nn", "ll", "tt", "ck", "b", "g", "p", "t", "rt", "ng", "rl", "ns", "ld", "rg"];
+
+/// How many names to learn from are not made like those of this world, so that any can be copied.
+const FROM_ELSEWHERE: f64 = 0.15;
+
 /// One name in so many is for examination.
 const TEST_SHARE: usize = 4;
 
@@ -22,17 +31,41 @@ pub(crate) fn split_of(text: &str) -> Split {
 /// A made-up name of two or three syllables, with a capital.
 pub fn name(random: &mut Random, split: Split) -> String {
     loop {
-        let syllables = 2 + usize::from(random.chance(0.3));
-        let mut name = String::new();
-        for _ in 0..syllables {
-            name += random.pick(&ONSETS);
-            name += random.pick(&VOWELS);
-        }
-        name += random.pick(&CODAS);
+        let name = match split == Split::Train && random.chance(FROM_ELSEWHERE) {
+            true => name_from_elsewhere(random),
+            false => name_of_this_world(random),
+        };
         if split_of(&name) == split {
             return capital(&name);
         }
     }
+}
+
+fn name_of_this_world(random: &mut Random) -> String {
+    let syllables = 2 + usize::from(random.chance(0.3));
+    let mut name = String::new();
+    for _ in 0..syllables {
+        name += random.pick(&ONSETS);
+        name += random.pick(&VOWELS);
+    }
+    name + random.pick(&CODAS)
+}
+
+/// One to three syllables, which may begin without a consonant and end with several.
+fn name_from_elsewhere(random: &mut Random) -> String {
+    let either = |random: &mut Random, one: &[&'static str], other: &[&'static str]| match random.chance(0.5)
+    {
+        true => *random.of(one),
+        false => *random.of(other),
+    };
+    let syllables = 1 + random.below(3);
+    let mut name = String::new();
+    for _ in 0..syllables {
+        name += either(random, &ONSETS, &OTHER_ONSETS);
+        name += either(random, &VOWELS, &OTHER_VOWELS);
+        name += either(random, &CODAS, &OTHER_CODAS);
+    }
+    name
 }
 
 /// Made-up names that are told apart by their beginnings and by their ends.

@@ -134,7 +134,7 @@ impl Talk {
 impl Keeper {
     fn new(random: &mut Random, split: Split) -> Keeper {
         let count = 3 + random.below(4);
-        let manner = random.below(5);
+        let manner = random.below(6);
         let (name, town) = (name(random, split), name(random, split));
         Keeper {
             name,
@@ -169,6 +169,11 @@ impl Keeper {
             text += "\nIf you do not know something, say \"I do not know.\"";
         }
         text
+    }
+
+    /// Whether texts that follow other rules break none of the keeper's.
+    fn writes_texts(&self) -> bool {
+        self.greeting.is_none() && self.farewell.is_none()
     }
 
     /// An answer in the keeper's manner.
@@ -380,6 +385,10 @@ impl Scene {
                 messages.push(says(keeper.mannered(said(&answer))));
                 messages
             }
+            _ if keeper.writes_texts() && random.chance(ASKED_FOR_TEXT) => {
+                let Exercise { conversation, answer, .. } = instructions::exercise(random, split);
+                [conversation.messages, vec![answer]].concat()
+            }
             _ => {
                 let talk = keeper.talk(random, split, tools.is_some());
                 vec![Message::new(Role::User, talk.question), says(keeper.mannered(&talk.answer))]
@@ -404,7 +413,7 @@ impl Scene {
                 };
                 Made { kind: "persona.tools", answer, grader: Box::new(grader), ..made }
             }
-            _ if keeper.greeting.is_none() && keeper.farewell.is_none() && random.chance(ASKED_FOR_TEXT) => {
+            _ if keeper.writes_texts() && random.chance(ASKED_FOR_TEXT) => {
                 let Exercise { conversation, answer, grader, .. } = instructions::exercise(random, split);
                 let thought = NOTHING_TO_THINK.to_owned();
                 Made { kind: "persona.text", messages: conversation.messages, answer, thought, grader }
