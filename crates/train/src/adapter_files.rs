@@ -34,10 +34,10 @@ fn is_state(name: &str) -> bool {
 /// Writes the parameters that learn.
 pub(crate) fn write(folder: &Path, recipe: &Recipe, settings: &Settings, params: &Params) -> Result<()> {
     let learned = || params.iter().map(|(_, param)| param).filter(|param| param.is_trained);
-    let tensors = |of_states: bool| -> Named {
+    let tensors = |of_states: bool| -> Named<'_> {
         let wanted = learned().filter(|param| is_state(&param.name) == of_states);
         let name = |name: &str| if of_states { name.to_owned() } else { peft_name(name) };
-        wanted.map(|param| (name(&param.name), param.shape.clone(), param.data.clone())).collect()
+        wanted.map(|param| (name(&param.name), param.shape.clone(), param.data.as_slice().into())).collect()
     };
     for (file, tensors) in [(WEIGHTS, tensors(false)), (STATES, tensors(true))] {
         if !tensors.is_empty() {

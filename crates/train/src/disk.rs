@@ -1,5 +1,6 @@
 //! Reading and writing of files, with errors that name them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufWriter, Write as _};
@@ -11,10 +12,10 @@ use tangelo_formats::safetensors::{Header, TensorPlan, Writer, parse_header};
 use crate::error::{Error, Result};
 
 /// Names, shapes and elements of tensors.
-pub(crate) type Named = Vec<(String, Vec<usize>, Vec<f32>)>;
+pub(crate) type Named<'a> = Vec<(String, Vec<usize>, Cow<'a, [f32]>)>;
 
 /// Writes tensors to a safetensors file and brings it to disk.
-pub(crate) fn write_tensors(path: &Path, tensors: &Named) -> Result<()> {
+pub(crate) fn write_tensors(path: &Path, tensors: &Named<'_>) -> Result<()> {
     let file = fs::File::create(path).map_err(|cause| io(path, cause))?;
     let plan = tensors.iter().map(|(name, shape, _)| TensorPlan {
         name: name.clone(),
@@ -28,7 +29,10 @@ pub(crate) fn write_tensors(path: &Path, tensors: &Named) -> Result<()> {
         }
         out.finish()
     };
-    let file = write().map_err(|error: tangelo_formats::Error| error.in_file(path))?;
+    let file = write().map_err(|error: tangelo_formats::Error| match error {
+        tangelo_formats::Error::Write { cause, .. } => io(path, cause),
+        error => error.in_file(path).into(),
+    })?;
     let file = file.into_inner().map_err(|cause| io(path, cause.into_error()))?;
     file.sync_all().map_err(|cause| io(path, cause))
 }
@@ -71,14 +75,19 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|cause| io(path, cause))
 }
 
-/// Writes a file and brings it to disk.
+/// Writes a file and brings it to disk; until that has gone well, what was there before stays.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> Result<()> {
+    let part = path.with_file_name(format!(".{}.part", path.file_name().unwrap_or_default().display()));
     let write = || {
-        let mut file = fs::File::create(path)?;
+        let mut file = fs::File::create(&part)?;
         file.write_all(contents)?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::rename(&part, path)
     };
-    write().map_err(|cause| io(path, cause))
+    write().map_err(|cause| {
+        let _ = fs::remove_file(&part);
+        io(path, cause)
+    })
 }
 
 /// Brings the names in a folder to disk, where a system can do that.

@@ -47,7 +47,9 @@ pub enum Error {
         problem: String,
     },
     /// Rows with nothing to predict.
-    #[error("no row has a token that follows another one, so there is nothing to learn")]
+    #[error(
+        "there is nothing to learn: expected a text of two tokens, or a conversation with an answer that fits into `batch.context`"
+    )]
     TooShort,
     /// A data set that is empty.
     #[error("{} has no rows: expected a JSON object with `messages` or `text` per line", path.display())]
@@ -62,7 +64,7 @@ pub enum Error {
         folder: PathBuf,
     },
     /// A file that a model needs to be taught.
-    #[error("{} does not exist: a model that is taught needs its tokenizer and its chat template", path.display())]
+    #[error("{} does not exist: a model that is taught needs its tokenizer", path.display())]
     NoFile {
         /// Which.
         path: PathBuf,
@@ -100,10 +102,21 @@ pub enum Error {
         /// In which file.
         path: PathBuf,
     },
+    /// Data that is no longer what a run began with.
+    #[error(
+        "the data has {found} rows and had {expected} when the run began, and their order depends on that: bring it back, or \
+         begin a new run with the checkpoint as `model.from`"
+    )]
+    OtherData {
+        /// Rows of the run.
+        expected: u64,
+        /// Rows that there are.
+        found: u64,
+    },
     /// The run has gone astray.
     #[error(
-        "the loss or its gradient is {loss} in step {step}: the last checkpoint is as it was; try a lower `optimiser.lr` or a \
-         longer `schedule.warmup`"
+        "the loss or its gradient is {loss} in step {step}: the last checkpoint is as it was; begin again, or go on from it \
+         (`--resume`), with a lower `--set optimiser.lr=` or a longer `--set schedule.warmup=`"
     )]
     NotFinite {
         /// The step.

@@ -26,19 +26,23 @@ pub struct Example {
 
 impl Example {
     /// Sequences of at most `context` tokens to predict from: all of a text, the end of a conversation. An answer that
-    /// loses its beginning is not learned: nothing would say what it answers.
+    /// loses its beginning is not learned: nothing would say what it answers. A sequence that nothing is learned from is left
+    /// out.
     pub fn cut(self, context: usize) -> Vec<Example> {
         let Example { mut tokens, mut weights, is_text } = self;
         let most = context + 1;
         if !is_text {
             let beyond = tokens.len().saturating_sub(most);
+            // Where prompts weigh as much as answers, nothing tells them apart.
+            let has_prompt = weights.iter().any(|weight| *weight != ANSWER);
             tokens.drain(..beyond);
             weights.drain(..beyond);
-            if beyond > 0 {
+            if beyond > 0 && has_prompt {
                 let rest = weights.iter_mut().take_while(|weight| **weight == ANSWER);
                 rest.for_each(|weight| *weight = 0.0);
             }
-            return vec![Example { tokens, weights, is_text }];
+            let example = Example { tokens, weights, is_text };
+            return Some(example).filter(Example::teaches).into_iter().collect();
         }
         // The last token of a piece is the first of the next, where it is read and not learned again.
         let starts = (0..tokens.len().saturating_sub(1)).step_by(context);
@@ -47,6 +51,11 @@ impl Example {
             Example { tokens: tokens[start..end].to_vec(), weights: weights[start..end].to_vec(), is_text }
         };
         starts.map(piece).collect()
+    }
+
+    /// Whether any token of it is learned; the first is only read.
+    fn teaches(&self) -> bool {
+        self.weights.iter().skip(1).any(|weight| *weight != 0.0)
     }
 }
 
@@ -296,6 +305,10 @@ mod tests {
         let answers = Example { weights: vec![0., 1., 1., 0., 0., 1., 1., 0., 1., 1.], ..example(false) };
         assert_eq!(answers.clone().cut(4)[0].weights, [0., 0., 0., 1., 1.], "half an answer is none");
         assert_eq!(answers.cut(9)[0].weights[1], 1.0);
+        let answer = Example { weights: vec![0., 0., 1., 1., 1., 1., 1., 1., 1., 1.], ..example(false) };
+        assert_eq!(answer.clone().cut(4), [], "nothing is left to learn");
+        assert_eq!(answer.cut(9)[0].weights[2], 1.0);
+        assert_eq!(example(false).cut(4)[0].weights, [1.0; 5], "all is learned, the prompt too");
         assert_eq!(tokens(example(true).cut(4)), [vec![0, 1, 2, 3, 4], vec![4, 5, 6, 7, 8], vec![8, 9]]);
         assert_eq!(tokens(example(true).cut(9)), [(0..10).collect::<Vec<u32>>()]);
     }

@@ -37,12 +37,12 @@ pub fn needed_bytes(recipe: &Recipe) -> Result<u64> {
     Ok(needed_by(&config, recipe))
 }
 
-/// Bytes that going on with a run takes at least.
+/// Bytes that going on with a run, with changes of its recipe, takes at least.
 ///
 /// # Errors
 /// If there is no run, or its files cannot be read.
-pub fn needed_to_resume(folder: &Path) -> Result<u64> {
-    let (recipe, model) = begun(folder)?;
+pub fn needed_to_resume(folder: &Path, changes: &[String]) -> Result<u64> {
+    let (recipe, model) = begun(folder, changes)?;
     match model {
         Some(model) => Ok(needed_by(Checkpoint::open(&model)?.config(), &recipe)),
         None => needed_bytes(&recipe),

@@ -31,7 +31,8 @@ pub(crate) fn companions(from: &Path, config: &Config, template: Option<String>)
     if let Some(template) = template {
         found.insert("chat_template.jinja", template.into_bytes());
     }
-    for needed in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"] {
+    // Base models have no template, and texts need none.
+    for needed in ["tokenizer.json", "tokenizer_config.json"] {
         if !found.contains_key(needed) {
             return Err(Error::NoFile { path: from.join(needed) });
         }

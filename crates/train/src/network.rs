@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use tangelo_formats::config::{BlockKind, Config};
 use tangelo_ops::causal_conv::Conv;
+use tangelo_ops::embedding::embed_backward;
 use tangelo_ops::mamba2::Mixer;
 use tangelo_ops::ssd::Ssd;
 use tangelo_ops::{Cx, Mat, Vector, math};
@@ -15,7 +16,7 @@ use crate::adapter::{self, Adapter};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::nodes::MixerIds;
-use crate::params::{Gradients, ParamId, Params};
+use crate::params::{Gradients, Lookup, ParamId, Params};
 use crate::tape::{Tape, Var};
 
 /// The parameters of a model by their parts.
@@ -258,9 +259,18 @@ impl Network {
         losses
     }
 
-    /// Completes gradients that were summed in a simpler form: of A = −exp(A_log) is made that of A_log, once for all
-    /// tokens.
+    /// Completes gradients once for all tokens: what was looked up in tables is added to theirs, and of A = −exp(A_log) is
+    /// made that of A_log.
     pub fn complete(&self, params: &Params, gradients: &mut Gradients) {
+        for Lookup { table, ids, rows } in gradients.take_lookups() {
+            if let Some(gradient) = gradients.of_mut(table) {
+                embed_backward(
+                    &ids,
+                    &Mat::from_vec(ids.len(), rows.len() / ids.len().max(1), rows),
+                    gradient,
+                );
+            }
+        }
         for block in &self.blocks {
             let Kind::Mamba { mixer, .. } = &block.kind else { continue };
             if let Some(gradient) = gradients.of_mut(mixer.A_log) {

@@ -7,14 +7,13 @@ use tangelo_core::TokenId;
 use tangelo_ops::attention::{KvCache, KvType, append, attention, attention_backward};
 use tangelo_ops::cross_entropy::{Target, cross_entropy};
 use tangelo_ops::elementwise::{add, copy, gather_rows, relu2, relu2_backward};
-use tangelo_ops::embedding::embed_backward;
 use tangelo_ops::mamba2::{Mixer, MixerGradients, mamba2, mamba2_backward};
 use tangelo_ops::matmul::{Factor, Packed, add_product, matmul, product};
 use tangelo_ops::rms_norm::{rms_norm, rms_norm_backward};
 use tangelo_ops::ssd::SsdGradients;
 use tangelo_ops::{Mat, Place, Vector};
 
-use crate::params::{Gradients, ParamId, Params};
+use crate::params::{Gradients, Lookup, ParamId, Params};
 use crate::tape::{Pass, Tape, Var};
 
 /// Rows whose logits are in memory at one time.
@@ -40,7 +39,7 @@ pub struct MixerIds {
 }
 
 impl<'t> Tape<'t> {
-    /// Rows of a table.
+    /// Rows of a table. Their gradient is kept until it is completed.
     pub fn embed(&self, table: ParamId, ids: Rc<[TokenId]>) -> Var {
         let param = self.params.get(table);
         let [_, d] = param.matrix();
@@ -49,9 +48,7 @@ impl<'t> Tape<'t> {
             rows.row_mut(t).copy_from_slice(&param.data[id as usize * d..][..d]);
         }
         self.push(rows, move |dy, pass| {
-            if let Some(gradient) = pass.gradients.of_mut(table) {
-                embed_backward(&ids, &dy, gradient);
-            }
+            pass.gradients.look_up(Lookup { table, ids, rows: dy.data().to_vec() });
         })
     }
 

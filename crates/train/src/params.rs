@@ -3,8 +3,11 @@
 //! Names and shapes are those of the checkpoint, except that the taps of a convolution lie as the operation wants them,
 //! (k, c) instead of (c, 1, k): so a gradient is one sum over all tokens, in their order.
 
+use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::OnceLock;
 
+use tangelo_core::TokenId;
 use tangelo_formats::Checkpoint;
 use tangelo_formats::config::TensorSpec;
 use tangelo_ops::Cx;
@@ -37,7 +40,21 @@ pub struct Params(Vec<Param>);
 
 /// A sum for every element of every parameter that learns; empty for the others.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Gradients(Vec<Vec<f32>>);
+pub struct Gradients {
+    sums: Vec<Vec<f32>>,
+    /// What is still to be added to tables.
+    lookups: Vec<Lookup>,
+}
+
+/// The gradient of rows that were looked up in a table. It is added after all else, since a table may be the output matrix
+/// too, and a sum must not depend on how its batch is divided.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lookup {
+    pub table: ParamId,
+    pub ids: Rc<[TokenId]>,
+    /// One row for each id.
+    pub rows: Vec<f32>,
+}
 
 impl Param {
     fn is_conv(&self) -> bool {
@@ -53,10 +70,10 @@ impl Param {
     }
 
     /// Numbers that belong to the elements, such as the elements themselves, in the order of the checkpoint.
-    pub fn in_checkpoint_order(&self, data: &[f32]) -> Vec<f32> {
+    pub fn in_checkpoint_order<'a>(&self, data: &'a [f32]) -> Cow<'a, [f32]> {
         match self.shape.as_slice() {
-            &[c, _, k] => transpose(data, k, c),
-            _ => data.to_vec(),
+            &[c, _, k] => transpose(data, k, c).into(),
+            _ => data.into(),
         }
     }
 }
@@ -143,48 +160,61 @@ impl Params {
     /// No gradient yet.
     pub fn no_gradients(&self) -> Gradients {
         let zeros = |param: &Param| vec![0.0; if param.is_trained { param.data.len() } else { 0 }];
-        Gradients(self.0.iter().map(zeros).collect())
+        Gradients { sums: self.0.iter().map(zeros).collect(), lookups: Vec::new() }
     }
 }
 
 impl Gradients {
     /// That of one parameter, empty if it does not learn.
     pub fn of(&self, id: ParamId) -> &[f32] {
-        &self.0[id.0]
+        &self.sums[id.0]
     }
 
     /// That of one parameter, to add to it; `None` if it does not learn.
     pub fn of_mut(&mut self, id: ParamId) -> Option<&mut [f32]> {
-        Some(self.0[id.0].as_mut_slice()).filter(|gradient| !gradient.is_empty())
+        Some(self.sums[id.0].as_mut_slice()).filter(|gradient| !gradient.is_empty())
     }
 
     /// Takes that of one parameter out, zeros if it does not learn, to be put back.
     pub(crate) fn take(&mut self, id: ParamId, len: usize) -> Vec<f32> {
-        let gradient = std::mem::take(&mut self.0[id.0]);
+        let gradient = std::mem::take(&mut self.sums[id.0]);
         if gradient.is_empty() { vec![0.0; len] } else { gradient }
     }
 
     /// Puts back what was taken, if the parameter learns.
     pub(crate) fn put(&mut self, id: ParamId, gradient: Vec<f32>, is_trained: bool) {
         if is_trained {
-            self.0[id.0] = gradient;
+            self.sums[id.0] = gradient;
         }
+    }
+
+    /// Keeps what is to be added to a table, if it learns.
+    pub(crate) fn look_up(&mut self, lookup: Lookup) {
+        if !self.of(lookup.table).is_empty() {
+            self.lookups.push(lookup);
+        }
+    }
+
+    /// What is still to be added to tables, in the order of its tokens.
+    pub(crate) fn take_lookups(&mut self) -> Vec<Lookup> {
+        std::mem::take(&mut self.lookups)
     }
 
     /// Sets all to zero.
     pub fn clear(&mut self) {
-        self.0.iter_mut().for_each(|gradient| gradient.fill(0.0));
+        self.sums.iter_mut().for_each(|gradient| gradient.fill(0.0));
+        self.lookups.clear();
     }
 
     /// The square root of the sum of all squares, in f64.
     pub fn norm(&self) -> f64 {
         let squares =
             |gradient: &Vec<f32>| gradient.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
-        self.0.iter().map(squares).sum::<f64>().sqrt()
+        self.sums.iter().map(squares).sum::<f64>().sqrt()
     }
 
     /// Multiplies all.
     pub fn scale(&mut self, by: f32) {
-        self.0.iter_mut().flatten().for_each(|g| *g *= by);
+        self.sums.iter_mut().flatten().for_each(|g| *g *= by);
     }
 }

@@ -250,6 +250,24 @@ impl Recipe {
         Ok(())
     }
 
+    /// Whether everything that is said of data is of data that is learned.
+    fn check_data(&self) -> Result<()> {
+        let problem = |problem: &str| Err(Error::Recipe { problem: problem.to_owned() });
+        if self.data.files.is_empty() && self.data.drop_thoughts > 0.0 {
+            return problem("`data.drop_thoughts` is for conversations of `data.files`, and there are none");
+        }
+        if self.data.files.is_empty() && !self.data.eval_files.is_empty() {
+            return problem(
+                "`data.eval_files` is examined beside `data.files`, and there are none: exercises of the orchard are \
+                 examined with their own",
+            );
+        }
+        if !self.data.files.is_empty() && self.stages.iter().any(|stage| stage.orchard.is_some()) {
+            return problem("`stages.orchard` is for exercises, and `data.files` is learned instead");
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         let problem = |problem: &str| Err(Error::Recipe { problem: problem.to_owned() });
         if !self.stages.is_sorted_by_key(|stage| stage.step) {
@@ -278,6 +296,7 @@ impl Recipe {
             return problem("`run.checkpoint_every`, `run.keep` and `run.eval_every` must be above 0");
         }
         self.check_numbers()?;
+        self.check_data()?;
         let of_stages = self.stages.iter().filter_map(|stage| stage.orchard.as_ref());
         [&self.data.orchard].into_iter().chain(of_stages).try_for_each(|orchard| shares(orchard).map(|_| ()))
     }
@@ -294,19 +313,33 @@ fn changed(text: &str, changes: &[String]) -> Result<toml::Table> {
 }
 
 fn apply(table: &mut toml::Table, change: &str) -> Result<()> {
-    let wrong = || Error::Recipe { problem: format!("`{change}` is not of the form key=value") };
-    let (key, value) = change.split_once('=').ok_or_else(wrong)?;
-    let value = value.trim();
-    let parsed: Option<toml::Table> = toml::from_str(&format!("value = {value}")).ok();
+    let problem = |problem: String| Error::Recipe { problem };
+    let wrong = || problem(format!("`{change}` is not of the form key=value"));
+    let (key, text) = change.split_once('=').ok_or_else(wrong)?;
+    let (key, text) = (key.trim(), text.trim());
+    let parsed: Option<toml::Table> = toml::from_str(&format!("value = {text}")).ok();
     let value = parsed.and_then(|mut table| table.remove("value"));
-    let value = value
-        .unwrap_or_else(|| toml::Value::String(change.split_once('=').map_or("", |c| c.1).trim().into()));
-    let mut at = table;
-    let mut parts: Vec<&str> = key.trim().split('.').collect();
+    let value = value.unwrap_or_else(|| toml::Value::String(text.to_owned()));
+    let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().filter(|last| !last.is_empty()).ok_or_else(wrong)?;
-    for part in parts {
+    let mut at = table;
+    let mut parts = parts.into_iter();
+    while let Some(part) = parts.next() {
         let next = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = next.as_table_mut().ok_or_else(wrong)?;
+        at = match next {
+            toml::Value::Array(list) => {
+                let (count, number) = (list.len(), parts.next());
+                let entry = number.and_then(|number| list.get_mut(number.parse::<usize>().ok()?));
+                entry.and_then(toml::Value::as_table_mut).ok_or_else(|| {
+                    problem(format!(
+                        "`{key}`: `{part}` is a list of {count}, so its entries are `{part}.0` and so on"
+                    ))
+                })?
+            }
+            next => next
+                .as_table_mut()
+                .ok_or_else(|| problem(format!("`{key}`: `{part}` is a value and has nothing below it")))?,
+        };
     }
     at.insert(last.to_owned(), value);
     Ok(())
@@ -377,5 +410,14 @@ mod tests {
         refused(TEXT, "optimiser.lr=0", "optimiser.lr");
         refused(TEXT, "optimiser", "key=value");
         refused(TEXT, "optimiser.method=sgd", "sgd");
+        refused(TEXT, "data.drop_thoughts=0.3", "`data.files`");
+        refused(TEXT, "data.eval_files=['a']", "`data.files`");
+        let staged = format!("{TEXT}\n[[stages]]\nstep = 1\norchard = {{ tools = 1 }}");
+        refused(&staged, "data.files=['a']", "`stages.orchard`");
+        refused(&staged, "stages.1.lr=1", "`stages` is a list of 1");
+        refused(&staged, "stages.lr=1", "`stages` is a list of 1");
+        refused(TEXT, "optimiser.method.x=1", "has nothing below it");
+        let changed = Recipe::parse(&staged, &["stages.0.lr=0.5".to_owned()]).expect("a recipe");
+        assert_eq!(changed.stages[0].lr, Some(0.5));
     }
 }

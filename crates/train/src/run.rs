@@ -40,6 +40,14 @@ use crate::plot;
 use crate::recipe::{Recipe, shares};
 
 const LOG_HEAD: &str = "step,examples,tokens,loss,lr,gradient,seconds,eval_loss";
+
+/// What stands for the chat template of a model that has none.
+const NO_TEMPLATE: &str =
+    "{{ raise_exception('the model has no chat template, so it learns texts and no conversations') }}";
+
+/// Exercises that are looked at before it is given up to find one that fits into the context.
+const EXERCISES_MAX: u64 = 10_000;
+
 /// How far a run is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -52,6 +60,9 @@ pub struct Progress {
     pub next_piece: usize,
     /// Tokens read.
     pub tokens: u64,
+    /// Rows of the data, if they come to an end: the order depends on it.
+    #[serde(default)]
+    pub rows: Option<u64>,
 }
 
 /// What a step did.
@@ -135,12 +146,11 @@ impl Run {
             }
             (None, None) => return Err(Error::Recipe { problem: "`model` names no model".into() }),
         };
-        let text = toml::to_string(&recipe).map_err(|cause| Error::Recipe { problem: cause.to_string() })?;
         let mut run = Run::assemble(recipe, folder, companions, config, params)?;
         run.repaired = repaired;
         // Nothing is left behind by a run that cannot begin.
         create(folder)?;
-        write(&folder.join("recipe.toml"), text.as_bytes())?;
+        run.write_recipe()?;
         write(&folder.join("log.csv"), format!("{LOG_HEAD}\n").as_bytes())?;
         Ok(run)
     }
@@ -159,7 +169,8 @@ impl Run {
         let tokenizer =
             Tokenizer::from_json(file("tokenizer.json"))?.with_config(file("tokenizer_config.json"))?;
         tokenizer.check_vocabulary(config.vocab_size)?;
-        let template = String::from_utf8_lossy(file("chat_template.jinja")).into_owned();
+        let template = companions.get("chat_template.jinja");
+        let template = template.map_or(NO_TEMPLATE.into(), |file| String::from_utf8_lossy(file)).into_owned();
         let template = ChatTemplate::new(template).map_err(tangelo_chat::Error::from)?;
         let writer = Writer { tokenizer, renderer: Renderer::new(template) };
         let mut network = Network::with_adapter(&config, &params, recipe.adapter.as_ref())?;
@@ -173,25 +184,26 @@ impl Run {
             folder: folder.to_path_buf(),
             companions,
             writer,
-            learned,
             examined,
             optimiser: Optimiser::new(recipe.optimiser.clone(), &params),
             gradients: params.no_gradients(),
             params,
             network,
-            progress: Progress::default(),
+            progress: Progress { rows: learned.num_rows(), ..Progress::default() },
+            learned,
             kept: None,
             repaired: 0,
             recipe,
         })
     }
 
-    /// Goes on from the newest checkpoint of a folder, or from the beginning if it has none.
+    /// Goes on from the newest checkpoint of a folder, or from the beginning if it has none, with changes of its recipe, which
+    /// are kept in it.
     ///
     /// # Errors
-    /// If there is no run, or its files cannot be read.
-    pub fn resume(folder: &Path) -> Result<Run> {
-        let (recipe, model) = begun(folder)?;
+    /// If there is no run, its files cannot be read, or its data is not what it was.
+    pub fn resume(folder: &Path, changes: &[String]) -> Result<Run> {
+        let (recipe, model) = begun(folder, changes)?;
         remove_parts(folder)?;
         let (Some(newest), Some(model)) = (checkpoints(folder)?.pop(), model) else {
             return Run::begin_in(recipe, folder);
@@ -207,11 +219,26 @@ impl Run {
         }
         let progress = read(&newest.join("trainer.json"))?;
         let wrong = |cause: serde_json::Error| Error::Recipe { problem: format!("trainer.json: {cause}") };
-        run.progress = serde_json::from_slice(&progress).map_err(wrong)?;
+        let progress: Progress = serde_json::from_slice(&progress).map_err(wrong)?;
+        if let (Some(expected), Some(found)) = (progress.rows, run.progress.rows)
+            && expected != found
+        {
+            return Err(Error::OtherData { expected, found });
+        }
+        run.progress = Progress { rows: run.progress.rows, ..progress };
         run.load_moments(&newest.join("trainer.safetensors"))?;
         run.optimiser.steps = run.progress.step;
         run.cut_log()?;
+        if !changes.is_empty() {
+            run.write_recipe()?;
+        }
         Ok(run)
+    }
+
+    fn write_recipe(&self) -> Result<()> {
+        let text =
+            toml::to_string(&self.recipe).map_err(|cause| Error::Recipe { problem: cause.to_string() });
+        write(&self.folder.join("recipe.toml"), text?.as_bytes())
     }
 
     /// The recipe.
@@ -287,6 +314,9 @@ impl Run {
         let step = self.progress.step;
         let is_due = |every: u64| step.is_multiple_of(every) || self.is_done();
         let eval_loss = if is_due(self.recipe.run.eval_every) { self.evaluate(cx)? } else { None };
+        if let Some(loss) = eval_loss.filter(|loss| !loss.is_finite()) {
+            return Err(Error::NotFinite { step, loss });
+        }
         let lr = lr * share;
         let report = Report { step, tokens, loss, lr, gradient, time, eval_loss };
         self.log(&report)?;
@@ -321,7 +351,8 @@ impl Run {
                 (progress.next_example, progress.next_piece) = (progress.next_example + 1, 0);
             }
             let read = progress.next_example - self.progress.next_example;
-            if total == 0 && self.learned.num_rows().is_some_and(|rows| read > rows) {
+            // Twice as many as there are, since every epoch has its own order.
+            if total == 0 && read > self.learned.num_rows().map_or(EXERCISES_MAX, |rows| 2 * rows) {
                 return Err(Error::TooShort);
             }
         }
@@ -383,7 +414,8 @@ impl Run {
     /// Takes lines out of the log that belong to steps after the checkpoint.
     fn cut_log(&self) -> Result<()> {
         let path = self.folder.join("log.csv");
-        let text = String::from_utf8_lossy(&read(&path)?).into_owned();
+        let text = if path.exists() { read(&path)? } else { Vec::new() };
+        let text = String::from_utf8_lossy(&text);
         let is_before = |line: &&str| {
             let step = line.split(',').next().and_then(|step| step.parse::<u64>().ok());
             step.is_some_and(|step| step <= self.progress.step)
@@ -403,21 +435,29 @@ impl Run {
             return Ok(());
         }
         let _ = fs::remove_dir_all(&part);
-        create(&part)?;
-        match &self.recipe.adapter {
-            Some(settings) => adapter_files::write(&part, &self.recipe, settings, &self.params)?,
-            None => self.write_model(&part)?,
-        }
-        self.save_moments(&part.join("trainer.safetensors"))?;
-        let progress = serde_json::to_string_pretty(&self.progress).unwrap_or_default();
-        write(&part.join("trainer.json"), progress.as_bytes())?;
-        sync_folder(&part);
+        self.write_checkpoint(&part).inspect_err(|_| {
+            // Half of it would only fill the disk.
+            let _ = fs::remove_dir_all(&part);
+        })?;
         fs::rename(&part, &path).map_err(|cause| io(&path, cause))?;
         sync_folder(&self.folder);
         self.draw()?;
         let mut old = checkpoints(&self.folder)?;
         old.truncate(old.len().saturating_sub(self.recipe.run.keep));
         old.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(|cause| io(path, cause)))
+    }
+
+    fn write_checkpoint(&self, folder: &Path) -> Result<()> {
+        create(folder)?;
+        match &self.recipe.adapter {
+            Some(settings) => adapter_files::write(folder, &self.recipe, settings, &self.params)?,
+            None => self.write_model(folder)?,
+        }
+        self.save_moments(&folder.join("trainer.safetensors"))?;
+        let progress = serde_json::to_string_pretty(&self.progress).unwrap_or_default();
+        write(&folder.join("trainer.json"), progress.as_bytes())?;
+        sync_folder(folder);
+        Ok(())
     }
 
     /// Draws the log.
@@ -442,7 +482,11 @@ impl Run {
                 [("first", &self.optimiser.first[at]), ("second", &self.optimiser.second[at])]
             {
                 if !moments.is_empty() {
-                    tensors.push((format!("{kind}.{}", param.name), vec![moments.len()], moments.clone()));
+                    tensors.push((
+                        format!("{kind}.{}", param.name),
+                        vec![moments.len()],
+                        moments.as_slice().into(),
+                    ));
                 }
             }
         }
@@ -476,10 +520,10 @@ fn remove_parts(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The recipe of a run, and the model to go on with if it has a checkpoint.
-pub(crate) fn begun(folder: &Path) -> Result<(Recipe, Option<PathBuf>)> {
+/// The recipe of a run with changes, and the model to go on with if it has a checkpoint.
+pub(crate) fn begun(folder: &Path, changes: &[String]) -> Result<(Recipe, Option<PathBuf>)> {
     let text = String::from_utf8_lossy(&read(&folder.join("recipe.toml"))?).into_owned();
-    let recipe = Recipe::parse(&text, &[])?;
+    let recipe = Recipe::parse(&text, changes)?;
     let newest = checkpoints(folder)?.pop();
     // An adapter stands beside the model that the run began with.
     let adapted = recipe.model.from.clone().filter(|_| recipe.adapter.is_some());

@@ -17,7 +17,8 @@ const FRESH: f64 = 0.1;
 pub struct Dashboard {
     bar: ProgressBar,
     steps: u64,
-    parameters: usize,
+    /// Floating-point operations per token.
+    operations: usize,
     tokens: u64,
     losses: Vec<f64>,
     eval_losses: Vec<f64>,
@@ -26,12 +27,14 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
-    /// For a run of so many steps, `done` of which have been taken and have read `tokens`.
-    pub fn new(steps: u64, done: u64, tokens: u64, parameters: usize) -> Dashboard {
+    /// For a run of so many steps, `done` of which have been taken and have read `tokens`. Every parameter takes two operations
+    /// per token forward and two on the way back to what comes in, and one that learns two for its own gradient.
+    pub fn new(steps: u64, done: u64, tokens: u64, [all, learning]: [usize; 2]) -> Dashboard {
         let style = ProgressStyle::with_template("{msg}\n[{bar:40}] {pos}/{len} steps, {prefix} left");
         let style = style.expect("the template above is valid").progress_chars("=> ");
         let bar = ProgressBar::new(steps).with_position(done).with_style(style);
-        Dashboard { bar, steps, parameters, tokens, losses: Vec::new(), eval_losses: Vec::new(), pace: None }
+        let operations = 4 * all + 2 * learning;
+        Dashboard { bar, steps, operations, tokens, losses: Vec::new(), eval_losses: Vec::new(), pace: None }
     }
 
     /// Shows a step.
@@ -64,9 +67,8 @@ impl Dashboard {
         self.bar.abandon();
     }
 
-    /// Six floating-point operations per parameter and token, as is the custom.
     fn gflops(&self, rate: f64) -> f64 {
-        6.0 * self.parameters as f64 * rate / 1e9
+        self.operations as f64 * rate / 1e9
     }
 
     fn line(&self, report: &Report, rate: f64) -> String {
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_step_is_a_line_with_what_matters() {
-        let mut dashboard = Dashboard::new(10, 0, 0, 1_000_000);
+        let mut dashboard = Dashboard::new(10, 0, 0, [1_000_000; 2]);
         let time = Duration::from_millis(500);
         let (loss, gradient) = (1.25, 0.5);
         let report = Report { step: 3, tokens: 100, loss, lr: 1e-3, gradient, time, eval_loss: Some(1.5) };

@@ -1,6 +1,6 @@
 //! `tangelo train`: teaching a model by a recipe. What fine-tuning shares with it is here too.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,8 +37,8 @@ pub struct TeachArgs {
     /// Folder of the run
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Change the recipe, as in `optimiser.lr=1e-3` (may be repeated)
-    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    /// Change the recipe, as in `optimiser.lr=1e-3` or `stages.0.lr=1e-3` (may be repeated); with --resume, that of the run
+    #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Go on with the run in the folder
     #[arg(long)]
@@ -65,11 +65,14 @@ pub fn recipe_in(path: &Path, changes: &[String]) -> Result<Recipe> {
     Recipe::parse(&text, changes).with_context(|| path.display().to_string())
 }
 
-/// The recipe with files in place of the data sets that it names, which are downloaded where they are not here.
+/// The recipe with files in place of the model and the data sets that it names, which are downloaded where they are not here.
 ///
 /// # Errors
 /// If one cannot be had.
 pub fn with_files(mut recipe: Recipe) -> Result<Recipe> {
+    if let Some(from) = &mut recipe.model.from {
+        *from = hub::resolve(&from.to_string_lossy())?;
+    }
     let data = &mut recipe.data;
     for files in [&mut data.files, &mut data.eval_files] {
         *files = files.iter().map(|file| hub::resolve_data(file)).collect::<Result<Vec<_>>>()?.concat();
@@ -102,8 +105,8 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
             Run::begin(recipe, &args.out)?
         }
         None => {
-            check_memory(needed_to_resume(&args.out)?, available_bytes())?;
-            Run::resume(&args.out)?
+            check_memory(needed_to_resume(&args.out, &args.set)?, available_bytes())?;
+            Run::resume(&args.out, &args.set)?
         }
     };
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -124,7 +127,7 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
             Ok(report) => drop(dashboard.show(&report)),
             Err(error) => {
                 // What was learned since the last checkpoint is kept, unless it has gone astray or there is no room.
-                if !matches!(error, Error::NotFinite { .. } | Error::Io { .. }) {
+                if !matches!(error, Error::NotFinite { .. }) && !is_full(&error) {
                     run.save().with_context(|| error.to_string())?;
                 }
                 return Err(error.into());
@@ -133,6 +136,12 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
     }
     dashboard.finish();
     Ok(())
+}
+
+/// Whether nothing more can be written.
+fn is_full(error: &Error) -> bool {
+    let Error::Io { cause, .. } = error else { return false };
+    matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Whether a run fits into the memory that there is, if that is known.
@@ -146,8 +155,8 @@ fn check_memory(needed: u64, available: Option<u64>) -> Result<()> {
     }
 }
 
-/// Says what learns, and returns how many parameters there are.
-fn describe(run: &Run, out: &mut dyn Write) -> Result<usize> {
+/// Says what learns, and returns how many parameters there are and how many learn.
+fn describe(run: &Run, out: &mut dyn Write) -> Result<[usize; 2]> {
     let (_, params) = run.model();
     let count = |is_counted: &dyn Fn(&Param) -> bool| -> usize {
         params.iter().filter(|(_, param)| is_counted(param)).map(|(_, param)| param.data.len()).sum()
@@ -166,5 +175,5 @@ fn describe(run: &Run, out: &mut dyn Write) -> Result<usize> {
         writeln!(out, "{} embeddings without a length got one", run.num_repaired())?;
     }
     writeln!(out, "{all} parameters, step {} of {}", run.progress().step, run.recipe().schedule.steps)?;
-    Ok(all)
+    Ok([all, learning])
 }

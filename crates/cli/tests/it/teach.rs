@@ -50,14 +50,14 @@ fn a_run_goes_on_where_it_stopped() {
     assert!(said.contains("step 2 of 2"), "{said}");
     assert_eq!(log(&out), 3, "nothing was left to do");
     refused(&["train", "--resume", "--out", arg(&folder.join("none"))], 1, "recipe.toml");
-    let recipe = fs::read_to_string(out.join("recipe.toml")).expect("a recipe");
-    let is_size = |line: &&str| ["tokens = ", "micro_tokens = "].iter().any(|name| line.starts_with(name));
-    let huge = |line: &str| match is_size(&line) {
-        true => format!("{} = 4000000000\n", line.split(' ').next().unwrap_or_default()),
-        false => format!("{line}\n"),
-    };
-    fs::write(out.join("recipe.toml"), recipe.lines().map(huge).collect::<String>()).expect("a recipe");
-    refused(&["train", "--resume", "--out", arg(&out)], 1, "bytes are available");
+    let with = |set: &[&'static str]| [&["train", "--resume", "--out", arg(&out)], set].concat();
+    let huge = ["--set", "batch.tokens=4000000000", "--set", "batch.micro_tokens=4000000000"];
+    refused(&with(&huge), 1, "bytes are available");
+    let said = run(&with(&["--set", "schedule.steps=3"]));
+    assert!(said.contains("step 2 of 3"), "{said}");
+    assert_eq!(log(&out), 4);
+    fs::write(&data, "{\"text\": \"It was something else.\"}").expect("a file");
+    refused(&with(&["--set", "schedule.steps=4"]), 1, "has 1 rows and had 2");
 }
 
 #[test]

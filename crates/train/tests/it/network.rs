@@ -1,9 +1,12 @@
 //! The forward and the gradients of whole models.
 
-use tangelo_model::{LogitRows, Model, Segment};
-use tangelo_train::{Batch, Gradients, Params};
+use std::ops::Range;
 
-use crate::fixtures::{Opened, batch, cx};
+use tangelo_formats::Config;
+use tangelo_model::{LogitRows, Model, Segment};
+use tangelo_train::{Batch, Gradients, Network, Params, init};
+
+use crate::fixtures::{Opened, batch, cx, path};
 
 /// Dense models of the fixtures.
 const MODELS: [&str; 2] = ["tiny/f32", "odd/f32"];
@@ -30,14 +33,28 @@ fn logits_are_the_engines_bit_for_bit() {
     }
 }
 
-fn gradients(opened: &Opened, batches: &[Batch]) -> (Vec<f32>, Gradients) {
-    let (cx, mut gradients) = (cx(), opened.params.no_gradients());
+fn gradients(Opened { network, params, .. }: &Opened, batches: &[Batch]) -> (Vec<f32>, Gradients) {
+    gradients_of(network, params, batches)
+}
+
+fn gradients_of(network: &Network, params: &Params, batches: &[Batch]) -> (Vec<f32>, Gradients) {
+    let (cx, mut gradients) = (cx(), params.no_gradients());
     let mut losses = Vec::new();
     for batch in batches {
-        losses.extend(opened.network.add_gradients(&cx, &opened.params, batch, &mut gradients));
+        losses.extend(network.add_gradients(&cx, params, batch, &mut gradients));
     }
-    opened.network.complete(&opened.params, &mut gradients);
+    network.complete(params, &mut gradients);
     (losses, gradients)
+}
+
+/// A batch for every sequence.
+fn one_by_one(whole: &Batch) -> Vec<Batch> {
+    let part = |rows: &Range<usize>| Batch {
+        tokens: whole.tokens[rows.clone()].to_vec(),
+        targets: whole.targets[rows.clone()].to_vec(),
+        sequences: std::iter::once(0..rows.len()).collect(),
+    };
+    whole.sequences.iter().map(part).collect()
 }
 
 #[test]
@@ -47,20 +64,25 @@ fn gradients_do_not_depend_on_how_a_batch_is_divided_or_on_recomputing() {
         let vocabulary = opened.checkpoint.config().vocab_size;
         let lengths = [40, 3, 1, 90];
         let whole = batch(&lengths, vocabulary, 0.01);
-        let parts: Vec<Batch> = whole
-            .sequences
-            .iter()
-            .map(|rows| Batch {
-                tokens: whole.tokens[rows.clone()].to_vec(),
-                targets: whole.targets[rows.clone()].to_vec(),
-                sequences: std::iter::once(0..rows.len()).collect(),
-            })
-            .collect();
+        let parts = one_by_one(&whole);
         let at_once = gradients(&opened, &[whole]);
         assert_eq!(gradients(&opened, &parts), at_once, "{name}: one sequence at a time");
         opened.network.recompute = true;
         assert_eq!(gradients(&opened, &parts), at_once, "{name}: computed again");
     }
+}
+
+#[test]
+fn an_output_matrix_that_is_the_table_too_has_the_gradient_of_the_whole_batch() {
+    let text = std::fs::read_to_string(path("tiny/config.json")).expect("a configuration");
+    let tied = text.replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+    let config = Config::from_json(&tied).expect("a configuration");
+    let params = init(&config, 3);
+    assert!(config.tie_word_embeddings && params.find("lm_head.weight").is_none());
+    let network = Network::new(&config, &params).expect("a dense model");
+    let whole = batch(&[40, 3, 1, 90], config.vocab_size, 0.01);
+    let parts = one_by_one(&whole);
+    assert_eq!(gradients_of(&network, &params, &parts), gradients_of(&network, &params, &[whole]));
 }
 
 /// The directional derivative of the loss along a gradient is the square of its length.
@@ -100,7 +122,7 @@ fn the_loss_falls_as_the_gradient_says() {
 /// `fixtures/gen/gradients.py`: transformers' autograd in float64, every sequence on its own.
 #[test]
 fn gradients_are_those_of_transformers() {
-    let text = std::fs::read_to_string(crate::fixtures::path("gradients.json")).expect("the goldens");
+    let text = std::fs::read_to_string(path("gradients.json")).expect("the goldens");
     let goldens: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     for (name, model) in [("tiny", "tiny/f32"), ("odd", "odd/f32")] {
         let opened = Opened::new(model);

@@ -63,7 +63,7 @@ fn a_run_that_is_killed_goes_on_as_if_it_had_not_been() {
     fs::create_dir(killed.join(".step-000006.part")).expect("a folder");
     // Nor is a folder of somebody else's, which stays.
     fs::create_dir(killed.join("step-000009-good")).expect("a folder");
-    let mut run = Run::resume(&killed).expect("a checkpoint");
+    let mut run = Run::resume(&killed, &[]).expect("a checkpoint");
     assert!(!killed.join(".step-000006.part").exists());
     assert_eq!(run.progress().step, 4);
     while !run.is_done() {
@@ -87,7 +87,7 @@ fn a_run_without_a_checkpoint_begins_again_and_micro_batches_do_not_show() {
     let mut run = Run::begin(recipe(&["run.checkpoint_every=100"]), &folder).expect("a new run");
     let first = run.step(&cx).expect("a step");
     drop(run);
-    let mut run = Run::resume(&folder).expect("the recipe");
+    let mut run = Run::resume(&folder, &[]).expect("the recipe");
     let again = run.step(&cx).expect("a step");
     assert_eq!((again.step, again.loss, again.gradient), (1, first.loss, first.gradient));
     let other = scratch("train-micro");
@@ -103,7 +103,7 @@ fn what_cannot_go_well_is_said_and_harms_nothing() {
     let error = Run::begin(recipe(&[]), &folder).expect_err("not empty").to_string();
     assert!(error.contains("is not empty") && error.contains("--resume"), "{error}");
     let nowhere = folder.join("nowhere");
-    assert!(Run::resume(&nowhere).expect_err("no run").to_string().contains("nowhere"));
+    assert!(Run::resume(&nowhere, &[]).expect_err("no run").to_string().contains("nowhere"));
     let change = format!("model.tokenizer={}", folder.display());
     let error = Run::begin(recipe(&[&change]), &folder.join("a")).expect_err("no tokenizer").to_string();
     assert!(error.contains("tokenizer.json") && error.contains("does not exist"), "{error}");
@@ -115,7 +115,7 @@ fn what_cannot_go_well_is_said_and_harms_nothing() {
     let error =
         std::iter::repeat_with(|| run.step(&cx)).find_map(|step| step.err()).expect("it fails").to_string();
     assert!(error.contains("in step ") && error.contains("optimiser.lr"), "{error}");
-    let mut run = Run::resume(&astray).expect("the last good checkpoint");
+    let mut run = Run::resume(&astray, &[]).expect("the last good checkpoint");
     assert!(run.step(&cx).is_err(), "and it fails in the same step");
 }
 
@@ -158,6 +158,79 @@ fn a_model_goes_on_learning_from_files() {
     }
 }
 
+/// A file with a text per row.
+fn texts(path: &Path, count: usize) {
+    let row = |row: usize| format!("{{\"text\": \"Row {row} has a text of some length to learn from.\"}}\n");
+    fs::write(path, (0..count).map(row).collect::<String>()).expect("a file");
+}
+
+#[test]
+fn a_run_goes_on_with_changes_that_stay_and_not_with_other_data() {
+    let (cx, folder) = (cx(), scratch("train-changed"));
+    let (rows, of_run) = (folder.join("rows.jsonl"), folder.join("run"));
+    texts(&rows, 5);
+    let mut recipe = recipe(&["batch.tokens=30"]);
+    recipe.data.files = vec![rows.clone()];
+    let mut run = Run::begin(recipe, &of_run).expect("a new run");
+    for _ in 0..2 {
+        run.step(&cx).expect("a step");
+    }
+    drop(run);
+    texts(&rows, 6);
+    let error = Run::resume(&of_run, &[]).expect_err("another order").to_string();
+    assert!(error.contains("has 6 rows and had 5"), "{error}");
+    texts(&rows, 5);
+    fs::remove_file(of_run.join("log.csv")).expect("nobody needs it");
+    let changes = ["optimiser.lr=1e-4".to_owned(), "schedule.steps=3".to_owned()];
+    let mut run = Run::resume(&of_run, &changes).expect("a checkpoint");
+    assert_eq!((run.progress().step, run.step(&cx).expect("a step").step), (2, 3));
+    assert!(run.is_done());
+    let run = Run::resume(&of_run, &[]).expect("a checkpoint");
+    assert_eq!((run.recipe().optimiser.lr, run.recipe().schedule.steps), (1e-4, 3));
+}
+
+#[test]
+fn a_model_without_a_template_learns_texts_and_no_conversations() {
+    let (cx, folder) = (cx(), scratch("train-no-template"));
+    let base = base(&folder);
+    fs::remove_file(base.join("chat_template.jinja")).expect("it was copied");
+    let rows = folder.join("rows.jsonl");
+    texts(&rows, 5);
+    let mut recipe = recipe(&["schedule.steps=1"]);
+    recipe.model = tangelo_train::recipe::Model { from: Some(base), ..Default::default() };
+    recipe.data.files = vec![rows.clone()];
+    let mut run = Run::begin(recipe.clone(), &folder.join("run")).expect("a new run");
+    run.step(&cx).expect("a step");
+    assert!(Run::resume(&folder.join("run"), &[]).expect("a checkpoint").is_done());
+    let talk = r#"{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}"#;
+    fs::write(&rows, talk).expect("a file");
+    let error = Run::begin(recipe, &folder.join("talk")).expect_err("no template").to_string();
+    assert!(error.contains("line 1 of") && error.contains("no chat template"), "{error}");
+}
+
+#[test]
+fn answers_that_do_not_fit_are_left_out_and_said_if_there_are_no_others() {
+    let (cx, folder) = (cx(), scratch("train-too-long"));
+    let rows = folder.join("rows.jsonl");
+    let talk = |answer: &str| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "x"}}, {{"role": "assistant", "content": "{answer}"}}]}}"#
+        ) + "\n"
+    };
+    let long = talk(&"all that is said ".repeat(400));
+    let mut recipe = recipe(&["batch.tokens=20", "schedule.steps=6"]);
+    recipe.data.files = vec![rows.clone()];
+    fs::write(&rows, long.repeat(4) + &talk("Yes.")).expect("a file");
+    let mut run = Run::begin(recipe.clone(), &folder.join("run")).expect("a new run");
+    while !run.is_done() {
+        assert!(run.step(&cx).expect("a step").loss.is_finite());
+    }
+    fs::write(&rows, long).expect("a file");
+    let mut run = Run::begin(recipe, &folder.join("other")).expect("a new run");
+    let error = run.step(&cx).expect_err("nothing fits").to_string();
+    assert!(error.contains("batch.context"), "{error}");
+}
+
 #[test]
 fn stages_do_what_a_change_of_the_recipe_in_a_pause_does() {
     let (cx, folder) = (cx(), scratch("train-stages"));
@@ -179,7 +252,7 @@ fn stages_do_what_a_change_of_the_recipe_in_a_pause_does() {
     assert!(text.contains("lr = 0.003") && text.contains("prompt_weight = 0.0"), "{text}");
     let text = text.replace("lr = 0.003", "lr = 0.001").replace("prompt_weight = 0.0", "prompt_weight = 0.5");
     fs::write(&of_run, text).expect("the file can be written");
-    let mut run = Run::resume(&paused).expect("a checkpoint");
+    let mut run = Run::resume(&paused, &[]).expect("a checkpoint");
     while !run.is_done() {
         run.step(&cx).expect("a step");
     }
@@ -203,7 +276,7 @@ fn an_adapter_is_learned_beside_its_model_and_taken_up_again() {
     for _ in 0..5 {
         run.step(&cx).expect("a step");
     }
-    let mut run = Run::resume(&killed).expect("a checkpoint");
+    let mut run = Run::resume(&killed, &[]).expect("a checkpoint");
     while !run.is_done() {
         run.step(&cx).expect("a step");
     }
