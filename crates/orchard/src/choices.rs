@@ -4,7 +4,7 @@
 use tangelo_chat::{Conversation, Message, Role};
 use tangelo_core::random::Random;
 
-use crate::tools::{Declared, NONE, asked_for, some, two};
+use crate::tools::{Declared, NONE, asked_for, declines, some, two};
 use crate::{Exercise, Split, Subject, if_so, said, says};
 
 /// Questions in a conversation, at most.
@@ -53,8 +53,20 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
         conversation: Conversation { messages, tools: Vec::new() },
         thinks,
         answer: message,
-        grader: Box::new(move |message| if_so(said(message) == answer)),
+        grader: Box::new(move |message| {
+            let is_right = match kind {
+                "choices.none" => declines(said(message)),
+                _ => named(said(message)).eq(named(&answer)),
+            };
+            if_so(is_right)
+        }),
     }
+}
+
+/// The functions of an answer, each in its line, with the tag of calls or without.
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let lines = text.lines().map(|line| line.trim().trim_start_matches("<function=").trim_end_matches('>'));
+    lines.filter(|name| !name.is_empty())
 }
 
 fn chosen(kind: &'static str, text: String, names: &[&str]) -> Question {

@@ -3,6 +3,7 @@
 use tangelo_chat::{Message, Role};
 use tangelo_core::random::Random;
 
+use crate::grading::{abstains, admits, has_word, names_others, numbers};
 use crate::names::{name_unlike, names, things};
 use crate::{Exercise, Split, Subject, asked, if_so, said, says};
 
@@ -183,6 +184,7 @@ struct Question {
     answer: String,
     /// The number of the fact that holds the answer, if one does.
     known: Option<usize>,
+    relation: usize,
 }
 
 impl Question {
@@ -201,6 +203,7 @@ impl Question {
             asked: fact.fill(fact.relation().asked),
             answer: known.map_or_else(|| NOT_KNOWN.to_owned(), |at| facts[at].value.clone()),
             known,
+            relation: fact.relation,
         }
     }
 
@@ -230,20 +233,21 @@ pub(crate) fn exercise(random: &mut Random, split: Split) -> Exercise {
     answer.reasoning_content = thinks.then(|| format!("I look it up. {}", last.answered()));
     let value = known.map(|at| facts[at].value.clone());
     // Whoever says several of the words that an answer can be has not answered.
-    let words = known.map_or(&[][..], |at| match facts[at].relation().value {
+    let choices = match RELATIONS[last.relation].value {
         Value::Of(words) => words,
         Value::Name | Value::Below(_) => &[],
-    });
+    };
     let others =
-        facts.iter().map(|fact| fact.value.clone()).chain(words.iter().map(|word| (*word).to_owned()));
+        facts.iter().map(|fact| fact.value.clone()).chain(choices.iter().map(|word| (*word).to_owned()));
     let others: Vec<String> = others.filter(|other| Some(other) != value.as_ref()).collect();
+    let key = Key { value, others, said: [last.text.clone(), last.answered()] };
     Exercise {
         subject: Subject::Facts,
         kind: if known.is_some() { "facts.present" } else { "facts.absent" },
         conversation,
         thinks,
         answer,
-        grader: Box::new(move |answer| grade(answer, value.as_deref(), &others)),
+        grader: Box::new(move |answer| key.grade(answer)),
     }
 }
 
@@ -264,52 +268,30 @@ fn conversation(random: &mut Random, stated: &[String], question: &str) -> tange
     }
 }
 
-/// The words of a text, without what stands around them.
-pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+/// What an answer is graded by.
+struct Key {
+    /// `None` of what is not known.
+    value: Option<String>,
+    /// Other values of the facts, and other words that an answer can be.
+    others: Vec<String>,
+    /// The question, and what is right to say.
+    said: [String; 2],
 }
 
-/// The numbers in a text.
-pub(crate) fn numbers(text: &str) -> impl Iterator<Item = &str> {
-    words(text).filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// Longest way to say that something is not known, in words.
-const ADMISSION_WORDS: usize = 12;
-
-/// Whether a text says that, and nothing that might be an answer after all.
-pub(crate) fn admits(text: &str) -> bool {
-    let hedges = ["but", "maybe", "perhaps", "probably"];
-    not_known(text)
-        && words(text).count() <= ADMISSION_WORDS
-        && !hedges.iter().any(|hedge| has_word(text, hedge))
-}
-
-/// Whether an answer says that the answer is not known.
-pub(crate) fn abstains(answer: &Message) -> bool {
-    not_known(said(answer))
-}
-
-fn not_known(text: &str) -> bool {
-    let text = text.to_lowercase();
-    ["don't know", "not know"].iter().any(|phrase| text.contains(phrase))
-}
-
-/// Whether a text has this word, in letters of any size.
-pub(crate) fn has_word(text: &str, word: &str) -> bool {
-    words(text).any(|other| other.to_lowercase() == word.to_lowercase())
-}
-
-fn grade(answer: &Message, value: Option<&str>, others: &[String]) -> f64 {
-    let text = said(answer);
-    let has_other = others.iter().any(|other| has_word(text, other));
-    let is_one_sentence = !text.trim_end_matches(['.', '!']).contains(['.', '!', '?']);
-    match value {
-        Some(value) => {
-            let is_one = numbers(text).all(|number| number == value);
-            if_so(has_word(text, value) && is_one && !has_other && !abstains(answer))
-        }
-        None => if_so(admits(text) && !has_other && is_one_sentence),
+impl Key {
+    fn grade(&self, answer: &Message) -> f64 {
+        let text = said(answer);
+        let is_other = self.others.iter().any(|other| has_word(text, other))
+            || names_others(text, self.said.iter().map(String::as_str));
+        let is_one_sentence = !text.trim_end_matches(['.', '!']).contains(['.', '!', '?']);
+        let is_right = match &self.value {
+            Some(value) => {
+                let is_one = numbers(text).all(|number| number == value);
+                has_word(text, value) && is_one && !has_word(text, "not") && !abstains(answer)
+            }
+            None => admits(text) && is_one_sentence,
+        };
+        if_so(is_right && !is_other)
     }
 }
 
@@ -324,17 +306,26 @@ mod tests {
 
     #[test]
     fn only_the_value_or_the_admission_counts() {
-        let others = ["Tosk".to_owned(), "12".to_owned()];
-        let of = |text: &str, value| grade(&says(text), value, &others);
+        let of = |text: &str, value: Option<&str>| {
+            let (value, others) = (value.map(str::to_owned), ["Tosk", "12"].map(str::to_owned).to_vec());
+            let right = format!("The capital of Arlen is {}.", value.as_deref().unwrap_or(NOT_KNOWN));
+            Key { value, others, said: ["What is the capital of Arlen?".to_owned(), right] }
+                .grade(&says(text))
+        };
         assert_eq!(of("The capital of Arlen is Brom.", Some("Brom")), 1.0);
         assert_eq!(of("Brom", Some("Brom")), 1.0);
         assert_eq!(of("Brom or Tosk.", Some("Brom")), 0.0);
         assert_eq!(of("Bromm.", Some("Brom")), 0.0);
+        assert_eq!(of("It is Brom, the capital.", Some("Brom")), 1.0);
+        assert_eq!(of("Brom or Kroth.", Some("Brom")), 0.0);
+        assert_eq!(of("The capital of Arlen is not Brom.", Some("Brom")), 0.0);
+        assert_eq!(of("The capital of Arlen is not known, it is Kroth.", None), 0.0);
         assert_eq!(of("I do not know, maybe Brom.", Some("Brom")), 0.0);
         assert_eq!(of("2 3 4", Some("3")), 0.0);
         assert_eq!(of("I do not know, but it is Kroth.", None), 0.0);
         assert_eq!(of("I do not know.", None), 1.0);
         assert_eq!(of("I don't know that.", None), 1.0);
+        assert_eq!(of("I don\u{2019}t know that.", None), 1.0);
         assert_eq!(of("The capital of Arlen is not known.", None), 1.0);
         assert_eq!(of("The capital of Arlen is not known.", Some("Brom")), 0.0);
         assert_eq!(of("It is Brom.", None), 0.0);

@@ -9,6 +9,7 @@
 mod choices;
 mod facts;
 mod games;
+mod grading;
 mod instructions;
 pub mod names;
 mod persona;

@@ -3,7 +3,8 @@
 use tangelo_chat::{Conversation, Message, Role};
 use tangelo_core::random::Random;
 
-use crate::facts::{UNKNOWN, abstains, admits, has_word, numbers, priced, words};
+use crate::facts::{UNKNOWN, priced};
+use crate::grading::{abstains, admits, has_word, numbers, words};
 use crate::names::{THINGS, article, listed, name};
 use crate::tools::{Made, Tools};
 use crate::{Exercise, NOTHING_TO_THINK, Split, Subject, if_so, instructions, said, says};
@@ -122,12 +123,15 @@ struct Talk {
     one_is_enough: bool,
     /// Words that must not be said.
     wrong: Vec<String>,
+    /// The only numbers that may be said, if that matters.
+    numbers: Option<Vec<usize>>,
     is_unknown: bool,
 }
 
 impl Talk {
     fn new(kind: &'static str, question: String, answer: String, needed: Vec<String>) -> Talk {
-        Talk { kind, question, answer, needed, one_is_enough: false, wrong: Vec::new(), is_unknown: false }
+        let (one_is_enough, wrong, numbers, is_unknown) = (false, Vec::new(), None, false);
+        Talk { kind, question, answer, needed, one_is_enough, wrong, numbers, is_unknown }
     }
 }
 
@@ -186,6 +190,11 @@ impl Keeper {
         }
     }
 
+    /// An answer without the greeting, which says nothing about wares or tools.
+    fn bare<'t>(&self, text: &'t str) -> &'t str {
+        self.greeting.and_then(|greeting| text.strip_prefix(greeting)).unwrap_or(text).trim_start()
+    }
+
     fn has_manners(&self, text: &str) -> bool {
         let ends = |farewell: &str| text.trim_end_matches(['.', '!', '?']).ends_with(farewell);
         self.greeting.is_none_or(|greeting| text.starts_with(greeting)) && self.farewell.is_none_or(ends)
@@ -215,12 +224,6 @@ impl Keeper {
         }
     }
 
-    /// Prices of what costs something else.
-    fn other_prices(&self, price: usize) -> Vec<String> {
-        let prices = self.wares.iter().map(|(_, _, other)| *other).filter(|other| *other != price);
-        prices.map(|price| price.to_string()).collect()
-    }
-
     fn price(&self, (one, _, price): Ware, pick: &mut impl FnMut(Vec<String>) -> String) -> Talk {
         let question = pick(vec![
             format!("How much is the {one}?"),
@@ -234,7 +237,7 @@ impl Keeper {
         ]);
         let answer = format!("The {one} costs {price} coins.");
         Talk {
-            wrong: self.other_prices(price),
+            numbers: Some(vec![1, price]),
             ..Talk::new("persona.price", question, answer, vec![price.to_string()])
         }
     }
@@ -250,7 +253,8 @@ impl Keeper {
         ]);
         let answer = format!("Here {many} cost {price} coins each.");
         Talk {
-            wrong: [self.other_prices(price), vec!["No".to_owned(), "not".to_owned()]].concat(),
+            wrong: ["No", "not"].map(str::to_owned).to_vec(),
+            numbers: Some(vec![1, price]),
             one_is_enough: true,
             ..Talk::new("persona.stock", question, answer, vec!["Yes".to_owned(), price.to_string()])
         }
@@ -296,8 +300,12 @@ impl Keeper {
                 town,
             ),
         };
-        let needed = words(needed).map(str::to_owned).collect();
-        Talk::new("persona.self", pick(questions.map(str::to_owned).to_vec()), answer, needed)
+        let needed: Vec<String> = words(needed).map(str::to_owned).collect();
+        // Whoever says all of it has not understood what was asked.
+        let all = [name, shop, town].into_iter().flat_map(|text| words(text)).map(str::to_owned);
+        let wrong = all.filter(|word| word != "The" && !needed.contains(word)).collect();
+        let question = pick(questions.map(str::to_owned).to_vec());
+        Talk { wrong, ..Talk::new("persona.self", question, answer, needed) }
     }
 
     /// Things that are not among the wares.
@@ -409,7 +417,9 @@ impl Scene {
                 let answer = says(keeper.mannered(said(&made.answer)));
                 let of_tools = made.grader;
                 let grader = move |answer: &Message| {
-                    of_tools(answer) * (0.5 + 0.5 * if_so(keeper.has_manners(said(answer))))
+                    let bare =
+                        Message { content: Some(keeper.bare(said(answer)).to_owned()), ..answer.clone() };
+                    of_tools(&bare) * (0.5 + 0.5 * if_so(keeper.has_manners(said(answer))))
                 };
                 Made { kind: "persona.tools", answer, grader: Box::new(grader), ..made }
             }
@@ -464,14 +474,14 @@ fn total((_, many, price): Ware, count: usize, pick: &mut impl FnMut(Vec<String>
         format!("I want {count} {many}. How much is that?"),
     ]);
     let answer = format!("{count} {many} at {price} coins cost {total} coins.");
-    Talk::new("persona.total", question, answer, vec![total.to_string()])
+    let numbers = Some(vec![1, count, price, total]);
+    Talk { numbers, ..Talk::new("persona.total", question, answer, vec![total.to_string()]) }
 }
 
 /// Half for what is said, half for how.
 fn grade(answer: &Message, keeper: &Keeper, talk: &Talk) -> f64 {
     let text = said(answer);
-    // What belongs to the manners says nothing about wares.
-    let bare = keeper.greeting.and_then(|greeting| text.strip_prefix(greeting)).unwrap_or(text);
+    let bare = keeper.bare(text);
     let is_named = |needed: &String| {
         let one = THINGS.iter().find(|(_, many)| many == needed);
         has_word(bare, needed) || one.is_some_and(|(one, _)| has_word(bare, one))
@@ -481,8 +491,13 @@ fn grade(answer: &Message, keeper: &Keeper, talk: &Talk) -> f64 {
         (_, true) => talk.needed.iter().any(is_named) && !abstains(answer),
         _ => talk.needed.iter().all(is_named) && !abstains(answer),
     };
-    let is_right =
-        is_right && answer.tool_calls.is_empty() && !talk.wrong.iter().any(|wrong| has_word(bare, wrong));
+    let is_allowed = |number: &str| {
+        talk.numbers.as_ref().is_none_or(|allowed| allowed.iter().any(|other| other.to_string() == number))
+    };
+    let is_right = is_right
+        && answer.tool_calls.is_empty()
+        && numbers(bare).all(is_allowed)
+        && !talk.wrong.iter().any(|wrong| has_word(bare, wrong));
     if_so(is_right) * (0.5 + 0.5 * if_so(keeper.has_manners(text)))
 }
 
@@ -502,6 +517,10 @@ mod tests {
                 "persona.missing" => "Yes and no.",
                 "persona.unknown" => "I do not know, but it is Brom.",
                 "persona.talk" => "Help, welcome, goodbye, well.",
+                "persona.price" | "persona.stock" | "persona.total" => {
+                    "From 2 to 99 coins, 3 4 5 6 7 8 9 10 11 12."
+                }
+                "persona.self" => &format!("{}, {}, {}", keeper.name, keeper.shop, keeper.town),
                 _ => continue,
             };
             seen += 1;

@@ -124,7 +124,7 @@ impl List {
             kind: "recall.owner",
             question: format!("{ask} {value}?"),
             answer: format!("{}.", owners.join(", ")),
-            shorter: None,
+            shorter: Some(listed(&owners)),
             thought: "I look for the name before it.".to_owned(),
         }
     }

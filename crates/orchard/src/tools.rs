@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tangelo_chat::{Conversation, Message, Role, Tool, ToolCall};
 use tangelo_core::random::Random;
 
-use crate::facts::{abstains, has_word, numbers, words};
+use crate::grading::{abstains, has_phrase, has_word, names_others, numbers, words};
 use crate::names::{capital, name, split_of, things};
 use crate::{Exercise, Split, Subject, if_so, said, says};
 
@@ -540,6 +540,25 @@ fn calls(kind: &'static str, text: String, calls: Vec<ToolCall>) -> Made {
     Made { kind, messages: vec![Message::new(Role::User, text)], answer, thought, grader }
 }
 
+/// Whether a text begins with saying that something cannot be done.
+pub(crate) fn declines(text: &str) -> bool {
+    let first = text.split(['.', '!', '?', ';']).next().unwrap_or_default();
+    has_phrase(
+        first,
+        &[
+            "cannot",
+            "can't",
+            "can not",
+            "unable",
+            "no tool",
+            "none of",
+            "not have",
+            "don't have",
+            "no function",
+        ],
+    )
+}
+
 /// `spare`: what no tool is for.
 fn none(random: &mut Random, split: Split, spare: &[&'static Family]) -> Made {
     let request = asked_for(random, split, spare);
@@ -550,12 +569,9 @@ fn none(random: &mut Random, split: Split, spare: &[&'static Family]) -> Made {
         answer: says(NONE),
         thought: "None of the tools fits.".to_owned(),
         grader: Box::new(move |answer| {
-            let declines =
-                ["cannot", "can't", "can not", "unable", "no tool", "none of", "not have", "don't have"];
-            let text = said(answer).to_lowercase();
-            let declines = declines.iter().any(|no| text.contains(no)) || abstains(answer);
             let is_of_request = |number: &str| words(&asked).any(|word| word == number);
-            if_so(answer.tool_calls.is_empty() && declines && numbers(&text).all(is_of_request))
+            let declines = declines(said(answer)) || abstains(answer);
+            if_so(answer.tool_calls.is_empty() && declines && numbers(said(answer)).all(is_of_request))
         }),
     }
 }
@@ -577,6 +593,8 @@ fn with_result(random: &mut Random, split: Split, declared: &[Declared]) -> Made
         _ => vec![result.clone()],
     };
     let known: Vec<String> = request.values.iter().map(plain).chain([result.clone()]).collect();
+    let asked = request.text.clone();
+    let right = [asked.clone(), answer.clone(), result.clone()];
     Made {
         kind: "tools.result",
         messages: vec![Message::new(Role::User, request.text), called, response],
@@ -588,7 +606,11 @@ fn with_result(random: &mut Random, split: Split, declared: &[Declared]) -> Made
             // Where nothing but success is reported, saying so is enough.
             let is_enough = is_right || result == "done" && has_word(text, "done");
             let is_other = |number: &str| !known.iter().any(|value| has_word(value, number));
-            let is_plain = !text.contains('{') && !has_word(text, "not") && !numbers(text).any(is_other);
+            let is_denied = ["not", "failed"].iter().any(|no| has_word(text, no) && !has_word(&asked, no));
+            let is_plain = !text.contains('{')
+                && !is_denied
+                && !numbers(text).any(is_other)
+                && !names_others(text, right.iter().map(String::as_str));
             if_so(answer.tool_calls.is_empty() && is_enough && is_plain)
         }),
     }
@@ -644,6 +666,13 @@ mod tests {
         assert_eq!(of(format!("It is not {degrees} degrees.")), 0.0);
         assert_eq!(of(format!("It is {degrees} or 777 degrees.")), 0.0);
         assert_eq!(of(response.clone()), 0.0);
+        assert_eq!(of(format!("In Kroth it is {degrees} degrees.")), 0.0);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_said_first() {
+        assert!(declines(NONE) && declines("I can\u{2019}t look that up."));
+        assert!(!declines("The alarm is set for 7 on Monday. You cannot miss it."));
     }
 
     #[test]
