@@ -52,6 +52,15 @@ pub(crate) fn pair_of_floats(first: f32, second: f32) -> u64 {
     u64::from(first.to_bits()) | u64::from(second.to_bits()) << 32
 }
 
+/// Sequences whose results are written by several threads must not share a row.
+///
+/// # Panics
+/// If they do, or if one ends behind the `l` rows that there are.
+pub(crate) fn assert_apart(sequences: &[Range<usize>], l: usize) {
+    let is_apart = sequences.windows(2).all(|pair| pair[0].end <= pair[1].start);
+    assert!(is_apart && sequences.iter().all(|rows| rows.end <= l), "sequences {sequences:?} of {l} rows");
+}
+
 /// Where a part of a state is on the device.
 ///
 /// # Panics

@@ -3,8 +3,9 @@
 //! ```text
 //! weights        4 bytes, and 4 more of matrices that are multiplied, which are packed for it
 //! what learns    4 bytes of gradient and 8 of moments, or 4 where Muon has one
-//! activations    4 bytes, for every token of a micro-batch: the norm, the projections, what the last of them takes, and the
-//!                residual stream after every block; where blocks are computed again, those of the largest one
+//! activations    4 bytes, for every token of a micro-batch: the norm, the projections, what the last of them takes, what lies
+//!                between the operations of a Mamba-2 mixer, and the residual stream after every block; where blocks are
+//!                computed again, those of the largest one
 //! ```
 //!
 //! Buffers of single operations and the data come on top.
@@ -12,7 +13,7 @@
 use std::path::Path;
 
 use tangelo_formats::Checkpoint;
-use tangelo_formats::config::{Config, TensorSpec};
+use tangelo_formats::config::{BlockKind, Config, TensorSpec};
 
 use crate::adapter::projection;
 use crate::disk::read;
@@ -82,7 +83,9 @@ fn config_of(path: &Path) -> Result<Config> {
 /// What the way back needs of a token.
 fn numbers_per_token(config: &Config, recompute: bool) -> u64 {
     let d = config.hidden_size as u64;
-    let mut of_blocks = vec![2 * d; config.blocks.len()];
+    let of_mixer = (config.mamba.conv_size() + config.mamba.inner_size()) as u64;
+    let of_block = |kind: &BlockKind| 2 * d + if *kind == BlockKind::Mamba { of_mixer } else { 0 };
+    let mut of_blocks: Vec<u64> = config.blocks.iter().map(of_block).collect();
     for TensorSpec { name, shape } in config.tensors() {
         let block =
             name.strip_prefix("backbone.layers.").and_then(|rest| rest.split('.').next()?.parse().ok());

@@ -7,7 +7,7 @@ use tangelo_core::TokenId;
 use tangelo_ops::attention::{KvCache, KvType, append, attention, attention_backward};
 use tangelo_ops::cross_entropy::{Target, cross_entropy};
 use tangelo_ops::elementwise::{add, copy, gather_rows, relu2, relu2_backward};
-use tangelo_ops::mamba2::{Mixer, MixerGradients, mamba2, mamba2_backward};
+use tangelo_ops::mamba2::{Mixer, MixerGradients, mamba2_backward, mamba2_kept};
 use tangelo_ops::matmul::{Factor, Packed, add_product, matmul, product};
 use tangelo_ops::rms_norm::{rms_norm, rms_norm_backward};
 use tangelo_ops::ssd::SsdGradients;
@@ -182,7 +182,8 @@ impl<'t> Tape<'t> {
         let state = |_| (mixer.first_conv_state(), mixer.first_state(initial.as_ref()));
         let mut states: Vec<(Vector, Vector)> = sequences.iter().map(state).collect();
         let with_states = sequences.iter().cloned().zip(&mut states);
-        let y = mamba2(cx, &mixer, input.view(), with_states.map(|(rows, (conv, ssm))| (rows, conv, ssm)));
+        let with_states = with_states.map(|(rows, (conv, ssm))| (rows, conv, ssm));
+        let (y, between) = mamba2_kept(cx, &mixer, input.view(), with_states);
         drop(states);
         self.push(y, move |dy, pass| {
             let learned = [
@@ -204,7 +205,8 @@ impl<'t> Tape<'t> {
             let gradients =
                 MixerGradients { dconv, dconv_bias, ssd: SsdGradients { dA, dD, ddt_bias }, dnorm };
             let first = initial.as_ref().zip(dinitial.as_deref_mut());
-            let dx = mamba2_backward(cx, &mixer, input.view(), &sequences, dy.view(), gradients, first);
+            let input = (input.view(), &between);
+            let dx = mamba2_backward(cx, &mixer, input, &sequences, dy.view(), gradients, first);
             let all = learned.into_iter().zip(taken).chain([(ids.initial, dinitial.unwrap_or_default())]);
             for (id, gradient) in all {
                 if let Some(id) = id {

@@ -126,8 +126,11 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
             // A run does not end because nobody looks at it any more.
             Ok(report) => drop(dashboard.show(&report)),
             Err(error) => {
-                // What was learned since the last checkpoint is kept, unless it has gone astray or there is no room.
-                if !matches!(error, Error::NotFinite { .. }) && !is_full(&error) {
+                if is_full(&error) {
+                    bail!("{error}: the last checkpoint is as it was; make room, and go on with --resume");
+                }
+                // What was learned since the last checkpoint is kept, unless it has gone astray.
+                if !matches!(error, Error::NotFinite { .. }) {
                     run.save().with_context(|| error.to_string())?;
                 }
                 return Err(error.into());

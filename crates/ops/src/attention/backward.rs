@@ -16,6 +16,7 @@ use super::scale;
 use crate::device::{Cx, Mat, SharedRows, View};
 use crate::lanes::{LANES, Lanes, Plain, load_at, over_lanes, store_at};
 use crate::math::exp_lanes;
+use crate::sequences::assert_apart;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -127,13 +128,16 @@ pub fn attention_backward(
     assert!((dout.rows(), dout.cols()) == (l, q.cols()), "attention_backward: dout");
     let width = of_kv / num_kv_heads;
     let per_kv_head = q.cols() / width / num_kv_heads;
-    assert!(per_kv_head * of_kv == q.cols(), "attention_backward: heads");
+    let whole = per_kv_head * of_kv == q.cols() && width * num_kv_heads == of_kv;
+    assert!(whole, "attention_backward: heads");
+    assert_apart(sequences, l);
     let mut gradients = [cx.mat(l, q.cols()), cx.mat(l, of_kv), cx.mat(l, of_kv)];
     {
         let [dq, dk, dv] = &mut gradients;
         let (mut dq, mut dk, mut dv) = (dq.view_mut(), dk.view_mut(), dv.view_mut());
         let (dq, dk, dv, kernel) = (dq.share(), dk.share(), dv.share(), cx.choose(IMPLS));
-        cx.run(sequences.len() * num_kv_heads, &|part| {
+        let size = |part: usize| sequences[part / num_kv_heads].len();
+        cx.run_largest_first(sequences.len() * num_kv_heads, size, &|part| {
             let (sequence, kv_head) = (part / num_kv_heads, part % num_kv_heads);
             let heads = kv_head * per_kv_head..(kv_head + 1) * per_kv_head;
             let tokens = sequences[sequence].clone();

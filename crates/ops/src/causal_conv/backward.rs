@@ -68,12 +68,28 @@ pub fn causal_conv_silu_backward(
 /// The instruction set of `V` must be available, and no other thread may use these channels of what is written.
 #[inline(always)]
 unsafe fn run<V: Lanes>(job: &Job<'_>) {
-    let (c, k, channels) = (job.conv.channels(), job.conv.taps(), &job.channels);
+    // SAFETY: the caller vouches.
+    unsafe {
+        match job.conv.taps() {
+            // What all models of the family have stays in registers.
+            4 => taps::<V, 4>(job, 4),
+            k => taps::<V, TAPS_MAX>(job, k),
+        }
+    }
+}
+
+/// For k taps, which are at most `K`.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+unsafe fn taps<V: Lanes, const K: usize>(job: &Job<'_>, k: usize) {
+    let (c, channels) = (job.conv.channels(), &job.channels);
     // SAFETY: the caller vouches; slices bound every access.
     unsafe {
         let zero = V::splat(0.0);
         let at = |row: usize| row * c + channels.start;
-        let (mut w, mut dw) = ([zero; TAPS_MAX], [zero; TAPS_MAX]);
+        let (mut w, mut dw) = ([zero; K], [zero; K]);
         for j in 0..k {
             w[j] = load_at::<V>(&job.conv.weight[at(j)..at(j) + channels.len()], 0);
             dw[j] = load_at::<V>(job.dw.part(j, channels.clone()), 0);
@@ -82,12 +98,12 @@ unsafe fn run<V: Lanes>(job: &Job<'_>) {
         let mut dbias = load_at::<V>(job.dbias.part(0, channels.clone()), 0);
         for rows in job.sequences {
             // The last k inputs, and the last k of ds, newest last.
-            let (mut x, mut ds) = ([zero; TAPS_MAX], [zero; TAPS_MAX]);
+            let (mut x, mut ds) = ([zero; K], [zero; K]);
             for t in rows.start..rows.end + k - 1 {
-                ds.copy_within(1..k, 0);
+                (1..k).for_each(|j| ds[j - 1] = ds[j]);
                 ds[k - 1] = zero;
                 if t < rows.end {
-                    x.copy_within(1..k, 0);
+                    (1..k).for_each(|j| x[j - 1] = x[j]);
                     x[k - 1] = load_at::<V>(&job.x.row(t)[channels.clone()], 0);
                     let s = (0..k).fold(bias, |s, j| w[j].fma(x[j], s));
                     let of_s = load_at::<V>(&job.dy.row(t)[channels.clone()], 0).mul(dsilu_lanes(s));

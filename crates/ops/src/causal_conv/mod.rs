@@ -103,8 +103,8 @@ pub fn causal_conv_silu<'a>(
             // SAFETY: each range of channels of a sequence belongs to one part; `choose` returns what this machine can
             // run.
             unsafe {
+                let mut history: [&[f32]; TAPS_MAX] = [&[]; TAPS_MAX];
                 for t in 0..inputs.x.rows() {
-                    let mut history: [&[f32]; TAPS_MAX] = [&[]; TAPS_MAX];
                     for (j, input) in history[..k].iter_mut().enumerate() {
                         *input = inputs.get(t + j, k, channels.clone());
                     }

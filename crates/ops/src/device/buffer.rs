@@ -487,6 +487,14 @@ impl<'a, T> SharedRows<'a, T> {
         SharedRows { ptr: data.as_mut_ptr(), rows, cols, stride: cols, lifetime: std::marker::PhantomData }
     }
 
+    /// Where a rectangle begins whose rows are [`SharedRows::stride`] apart.
+    pub(crate) fn rectangle(&self, rows: Range<usize>, cols: Range<usize>) -> *mut T {
+        assert!(rows.start < rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        assert!(cols.start <= cols.end && cols.end <= self.cols, "columns {cols:?} of {}", self.cols);
+        // SAFETY: it lies inside the slice this was made from (checked above).
+        unsafe { self.ptr.add(rows.start * self.stride + cols.start) }
+    }
+
     /// The columns in `cols` of row `row`.
     ///
     /// # Safety

@@ -10,8 +10,10 @@ pub use pool::Pool;
 use crate::cuda::{Gpu, GpuError};
 use crate::dispatch::{Impl, Simd, choose};
 use buffer::FreeList;
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Environment variable that forces an instruction set: the name of one of [`Simd::ALL`].
 pub const SIMD_VARIABLE: &str = "TANGELO_SIMD";
@@ -160,6 +162,23 @@ impl Cx {
     /// result may depend on it.
     pub(crate) fn run(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
         self.pool.run(parts, work);
+    }
+
+    /// [`Cx::run`] for parts of unequal size, those of most `size` first, one at a time.
+    pub(crate) fn run_largest_first(
+        &self,
+        parts: usize,
+        size: impl Fn(usize) -> usize,
+        work: &(dyn Fn(usize) + Sync),
+    ) {
+        let mut order: Vec<usize> = (0..parts).collect();
+        order.sort_by_key(|part| Reverse(size(*part)));
+        let next = AtomicUsize::new(0);
+        self.run(self.threads(), &|_| {
+            while let Some(part) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                work(*part);
+            }
+        });
     }
 
     /// Splits `0..n` into ranges of `grain` (the last may be shorter) and runs `work` on each.

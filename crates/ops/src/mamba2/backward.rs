@@ -1,10 +1,10 @@
 //! The gradient of [`super::mamba2`] for sequences that begin with nothing, or with a recurrent state that may be learned.
 
-use super::{Columns, Mixer};
-use crate::causal_conv::{causal_conv_silu, causal_conv_silu_backward};
+use super::{Between, Columns, Mixer};
+use crate::causal_conv::causal_conv_silu_backward;
 use crate::device::{Cx, Mat, Vector, View};
 use crate::rms_norm_gated::rms_norm_gated_backward;
-use crate::ssd::{SsdGradients, ssd, ssd_backward};
+use crate::ssd::{SsdGradients, ssd_backward};
 use std::ops::Range;
 
 /// Gradients of a mixer's parameters, which are added to.
@@ -21,7 +21,7 @@ pub struct MixerGradients<'a> {
 }
 
 /// Returns the gradient of `zxBCdt`, and adds to those of the parameters, and of the first recurrent state if there is one
-/// for all sequences. What lies between input and output is computed again.
+/// for all sequences. `between` is what [`super::mamba2_kept`] made of it.
 ///
 /// # Shapes
 /// As for [`super::mamba2`]; `dout` (l, i), result as `zxBCdt`, the first state and its gradient (h, p, n).
@@ -31,36 +31,28 @@ pub struct MixerGradients<'a> {
 pub fn mamba2_backward(
     cx: &Cx,
     mixer: &Mixer,
-    zxBCdt: View<'_>,
+    (zxBCdt, between): (View<'_>, &Between),
     sequences: &[Range<usize>],
     dout: View<'_>,
     gradients: MixerGradients<'_>,
     initial: Option<(&Vector, &mut [f32])>,
 ) -> Mat {
-    let (l, i, Columns { z, xBC, dt }) = (zxBCdt.rows(), mixer.inner(), mixer.columns());
+    let (l, Columns { z, xBC, dt }) = (zxBCdt.rows(), mixer.columns());
     assert!(zxBCdt.cols() == dt.end, "mamba2_backward: {} columns instead of {}", zxBCdt.cols(), dt.end);
     let (Range { start: of_xBC, .. }, Range { start: of_dt, .. }) = (xBC.clone(), dt.clone());
     let (z, xBC_in, dt) = (zxBCdt.slice_cols(z), zxBCdt.slice_cols(xBC), zxBCdt.slice_cols(dt));
-    let (mut xBC, mut y) = (cx.mat(l, mixer.conv.channels()), cx.mat(l, i));
-    let mut conv_states: Vec<Vector> = sequences.iter().map(|_| mixer.first_conv_state()).collect();
-    causal_conv_silu(cx, xBC_in, &mixer.conv, sequences.iter().cloned().zip(&mut conv_states), &mut xBC);
-    let mut states: Vec<Vector> =
-        sequences.iter().map(|_| mixer.first_state(initial.as_ref().map(|i| i.0))).collect();
-    ssd(cx, &mixer.ssd, mixer.input(xBC.view(), dt), sequences.iter().cloned().zip(&mut states), &mut y);
-    drop((states, conv_states));
-
     let mut dzxBCdt = cx.mat(l, zxBCdt.cols());
     let MixerGradients { dconv, dconv_bias, ssd: of_ssd, dnorm } = gradients;
     let dy = rms_norm_gated_backward(
         cx,
-        [y.view(), z, dout],
+        [between.y.view(), z, dout],
         &mixer.norm,
         mixer.ssd.num_groups,
         mixer.eps,
         &mut dzxBCdt,
         dnorm,
     );
-    let input = mixer.input(xBC.view(), dt);
+    let input = mixer.input(between.xBC.view(), dt);
     let dxBC = ssd_backward(cx, &mixer.ssd, input, sequences, &dy, (&mut dzxBCdt, of_dt), of_ssd, initial);
     let into = (&mut dzxBCdt, of_xBC);
     causal_conv_silu_backward(cx, [xBC_in, dxBC.view()], &mixer.conv, sequences, into, dconv, dconv_bias);

@@ -139,7 +139,13 @@ impl Parameters<f32> {
         let initial = Vector::from(parameters.initial.clone());
         let first = Some((&initial, &mut self.initial[..]));
         let mixer = parameters.mixer(of);
-        mamba2_backward(cx, &mixer, zxBCdt.view(), sequences, dout.view(), gradients, first)
+        let mut states: Vec<(Vector, Vector)> =
+            sequences.iter().map(|_| (mixer.first_conv_state(), mixer.first_state(Some(&initial)))).collect();
+        let with_states =
+            sequences.iter().cloned().zip(&mut states).map(|(rows, (conv, ssm))| (rows, conv, ssm));
+        let (_, between) = mamba2_kept(cx, &mixer, zxBCdt.view(), with_states);
+        let input = (zxBCdt.view(), &between);
+        mamba2_backward(cx, &mixer, input, sequences, dout.view(), gradients, first)
     }
 }
 

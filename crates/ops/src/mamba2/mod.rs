@@ -103,8 +103,8 @@ pub fn mamba2<'a>(
     zxBCdt: View<'_>,
     sequences: impl IntoIterator<Item = (Range<usize>, &'a mut Vector, &'a mut Vector)>,
 ) -> Mat {
-    let (l, Columns { z, xBC, dt }) = (zxBCdt.rows(), mixer.columns());
-    assert!(zxBCdt.cols() == dt.end, "mamba2: {} columns instead of {}", zxBCdt.cols(), dt.end);
+    let (l, cols) = (zxBCdt.rows(), mixer.columns().dt.end);
+    assert!(zxBCdt.cols() == cols, "mamba2: {} columns instead of {cols}", zxBCdt.cols());
     if let Some(on_device) = zxBCdt.device() {
         let sequences = sequences.into_iter().map(|(rows, conv, ssm)| {
             let (kept, width) = ((mixer.conv.taps() - 1) * mixer.conv.channels(), mixer.state_width());
@@ -114,6 +114,29 @@ pub fn mamba2<'a>(
         });
         return cuda::mamba2(cx, mixer, zxBCdt, on_device, &Vec::from_iter(sequences));
     }
+    mamba2_kept(cx, mixer, zxBCdt, sequences).0
+}
+
+/// What lies between the three operations, for the way back ([`mamba2_backward`]).
+#[derive(Debug)]
+pub struct Between {
+    /// What the convolution makes: (l, i + 2·g·n).
+    xBC: Mat,
+    /// What the recurrence makes: (l, i).
+    y: Mat,
+}
+
+/// [`mamba2`] on the host, and what lies between its operations.
+///
+/// # Panics
+/// As there.
+pub fn mamba2_kept<'a>(
+    cx: &Cx,
+    mixer: &Mixer,
+    zxBCdt: View<'_>,
+    sequences: impl IntoIterator<Item = (Range<usize>, &'a mut Vector, &'a mut Vector)>,
+) -> (Mat, Between) {
+    let (l, Columns { z, xBC, dt }) = (zxBCdt.rows(), mixer.columns());
     let (z, xBC_in, dt) = (zxBCdt.slice_cols(z), zxBCdt.slice_cols(xBC), zxBCdt.slice_cols(dt));
     let (mut xBC, mut y) = (cx.mat(l, mixer.conv.channels()), cx.mat(l, mixer.inner()));
     // Both operations want the sequences, of which there is one iterator; so many at a time need no memory.
@@ -128,5 +151,6 @@ pub fn mamba2<'a>(
         let of_ssm = region.iter_mut().flatten().map(|(rows, _, ssm)| (rows.clone(), &mut **ssm));
         ssd(cx, &mixer.ssd, mixer.input(xBC.view(), dt), of_ssm, &mut y);
     }
-    rms_norm_gated(cx, y.view(), z, &mixer.norm, mixer.ssd.num_groups, mixer.eps)
+    let out = rms_norm_gated(cx, y.view(), z, &mixer.norm, mixer.ssd.num_groups, mixer.eps);
+    (out, Between { xBC, y })
 }

@@ -4,8 +4,8 @@
 //! One f32 accumulator per element of C, from what C holds: `c = fma(a[i, k], b[k, j], c)`, k increasing. So a product cut
 //! along k gives the same bits as the whole, and gradients do not depend on how a batch is divided.
 //!
-//! For each 192 of k, B is copied into panels of 32 columns, and a part of A at a time into panels of twelve rows; twelve
-//! by 32 elements of C stay in registers (Goto & van de Geijn 2008).
+//! For each 192 of k, B is copied into panels of 32 columns; twelve by 32 elements of C stay in registers (Goto & van de Geijn
+//! 2008). Rows of A are read where they lie; of a matrix that is turned, a part at a time is copied into panels of twelve rows.
 
 use crate::device::{Cx, Mat, SharedRows, View};
 use crate::lanes::{LANES, Lanes, Plain, over_lanes};
@@ -23,12 +23,29 @@ const ROWS_PER_PART: usize = 8 * ROWS;
 /// Columns of B that a part packs at once.
 const COLS_PER_PART: usize = 8 * COLS;
 
-/// `a` (depth, 12), `b` (depth, 32), `c` a rectangle of 12 rows, `stride` apart, of 32 columns.
-type Kernel = unsafe fn(a: &[f32], b: &[f32], c: *mut f32, stride: usize);
+/// Twelve rows of A: element (r, k) lies at `first + r · row + k · col`.
+#[derive(Clone, Copy)]
+struct Rows {
+    first: *const f32,
+    row: usize,
+    col: usize,
+}
+
+/// Twelve rows of C, `stride` apart, of 32 columns.
+#[derive(Clone, Copy)]
+struct Tile {
+    first: *mut f32,
+    stride: usize,
+    /// Whether it counts as zeros, whatever it holds.
+    is_fresh: bool,
+}
+
+/// `a` as deep as `b`, which is (depth, 32).
+type Kernel = unsafe fn(a: Rows, b: &[f32], c: Tile);
 
 over_lanes! {
     /// Best first.
-    static KERNELS: Kernel = kernel(a: &[f32], b: &[f32], c: *mut f32, stride: usize), kernel::<Plain>
+    static KERNELS: Kernel = kernel(a: Rows, b: &[f32], c: Tile), kernel::<Plain>
 }
 
 /// A matrix as a factor: element (i, k) lies at `i · row_stride + k · col_stride`.
@@ -60,6 +77,13 @@ impl<'a> Factor<'a> {
     #[inline(always)]
     fn at(&self, i: usize, k: usize) -> f32 {
         self.data[i * self.row_stride + k * self.col_stride]
+    }
+
+    /// Twelve rows from `i` on, from column `from` on, where they lie.
+    fn rows_of(&self, i: usize, from: usize, depth: usize) -> Rows {
+        assert!(i + ROWS <= self.rows && from + depth <= self.cols, "rows beyond the factor");
+        let (row, col) = (self.row_stride, self.col_stride);
+        Rows { first: self.data[i * row + from * col..].as_ptr(), row, col }
     }
 }
 
@@ -126,11 +150,7 @@ fn accumulate(cx: &Cx, a: Factor<'_>, b: Factor<'_>, c: &mut [f32], is_fresh: bo
         });
         let packed = packed.view();
         cx.run_ranges(m, rows_per_part, &|rows| {
-            if is_fresh && from == 0 {
-                // SAFETY: these rows of C belong to this part.
-                rows.clone().for_each(|row| unsafe { shared.part(row, 0..n) }.fill(0.0));
-            }
-            add_rows(kernel, (&a, rows, from), &packed, &shared);
+            add_rows(kernel, (&a, rows, from), &packed, (&shared, is_fresh && from == 0));
         });
     }
 }
@@ -140,21 +160,35 @@ fn add_rows(
     kernel: Kernel,
     (a, rows, from): (&Factor<'_>, Range<usize>, usize),
     packed: &View<'_>,
-    c: &SharedRows<'_>,
+    (c, is_fresh): (&SharedRows<'_>, bool),
 ) {
-    let (m, n) = (a.rows, c.stride());
+    let n = c.stride();
     let depth = DEPTH.min(a.cols - from);
-    PANELS_OF_A.with_borrow_mut(|panels_of_a| {
-        let count = rows.len().div_ceil(ROWS);
-        for (i, panel) in panels_of_a.chunks_exact_mut(depth * ROWS).take(count).enumerate() {
-            pack_a(a, rows.start + i * ROWS, from, panel);
+    let starts = || rows.clone().step_by(ROWS);
+    PANELS_OF_A.with_borrow_mut(|panels| {
+        // Whole rows that lie in a row are read from where they are.
+        let lies_well = |start: usize| a.col_stride == 1 && start + ROWS <= rows.end;
+        match a.row_stride == 1 {
+            true => pack_turned(a, rows.clone(), from, depth, panels),
+            false => {
+                for (start, panel) in starts().zip(panels.chunks_exact_mut(depth * ROWS)) {
+                    if !lies_well(start) {
+                        pack_rows(a, start..rows.end.min(start + ROWS), from, panel);
+                    }
+                }
+            }
         }
         for (p, j) in (0..n).step_by(COLS).enumerate() {
             let b = &packed.row(p)[..depth * COLS];
-            for (i, a) in panels_of_a.chunks_exact(depth * ROWS).take(count).enumerate() {
-                let (row, width) = (rows.start + i * ROWS, COLS.min(n - j));
-                // SAFETY: these rows of C belong to this part; `choose` returns what this machine can run.
-                unsafe { tile(kernel, a, b, c, row..m.min(row + ROWS), j..j + width) }
+            for (start, panel) in starts().zip(panels.chunks_exact(depth * ROWS)) {
+                let a = match lies_well(start) && a.row_stride != 1 {
+                    true => a.rows_of(start, from, depth),
+                    false => Rows { first: panel.as_ptr(), row: 1, col: ROWS },
+                };
+                let (to, width) = (rows.end.min(start + ROWS), COLS.min(n - j));
+                // SAFETY: these rows of C belong to this part; `a` has as many columns as `b` has rows; `choose` returns
+                // what this machine can run.
+                unsafe { tile(kernel, a, b, (c, is_fresh), start..to, j..j + width) }
             }
         }
     });
@@ -163,26 +197,27 @@ fn add_rows(
 /// One tile of C, through a copy where it does not fill the registers.
 ///
 /// # Safety
-/// No other thread may use these elements of C; `kernel` must be one that this machine can run.
+/// No other thread may use these elements of C; `a` must be as deep as `b`; `kernel` must be one that this machine can run.
 unsafe fn tile(
     kernel: Kernel,
-    a: &[f32],
+    a: Rows,
     b: &[f32],
-    c: &SharedRows<'_>,
+    (c, is_fresh): (&SharedRows<'_>, bool),
     rows: Range<usize>,
     cols: Range<usize>,
 ) {
     // SAFETY: the caller vouches; the kernel is given 12 rows of 32 elements of C, or those of the copy.
     unsafe {
         if rows.len() == ROWS && cols.len() == COLS {
-            let first = c.part(rows.start, cols.clone()).as_mut_ptr();
-            return kernel(a, b, first, c.stride());
+            return kernel(a, b, Tile { first: c.rectangle(rows, cols), stride: c.stride(), is_fresh });
         }
         let mut copy = [0.0; ROWS * COLS];
-        for (row, copy) in rows.clone().zip(copy.chunks_exact_mut(COLS)) {
-            copy[..cols.len()].copy_from_slice(c.part(row, cols.clone()));
+        if !is_fresh {
+            for (row, copy) in rows.clone().zip(copy.chunks_exact_mut(COLS)) {
+                copy[..cols.len()].copy_from_slice(c.part(row, cols.clone()));
+            }
         }
-        kernel(a, b, copy.as_mut_ptr(), COLS);
+        kernel(a, b, Tile { first: copy.as_mut_ptr(), stride: COLS, is_fresh: false });
         for (row, copy) in rows.zip(copy.chunks_exact(COLS)) {
             c.part(row, cols.clone()).copy_from_slice(&copy[..cols.len()]);
         }
@@ -215,72 +250,71 @@ fn copy_blocks<const N: usize>(data: &[f32], stride: usize, out: &mut [f32]) {
     }
 }
 
-/// Rows `i ..` of A, zeros behind its end: (depth, 12).
-fn pack_a(a: &Factor<'_>, i: usize, from: usize, out: &mut [f32]) {
-    let height = ROWS.min(a.rows - i);
-    if a.row_stride == 1 && height == ROWS {
-        return copy_blocks::<ROWS>(&a.data[from * a.col_stride + i..], a.col_stride, out);
-    }
-    if a.row_stride == 1 {
-        for (k, out) in (from..).zip(out.chunks_exact_mut(ROWS)) {
-            let at = k * a.col_stride + i;
-            out[..height].copy_from_slice(&a.data[at..at + height]);
-            out[height..].fill(0.0);
+/// Rows of A whose columns lie in rows, as panels (depth, 12), zeros behind their end.
+fn pack_turned(a: &Factor<'_>, rows: Range<usize>, from: usize, depth: usize, out: &mut [f32]) {
+    for k in 0..depth {
+        let (whole, rest) = a.data[(from + k) * a.col_stride..][rows.clone()].as_chunks::<ROWS>();
+        for (panel, block) in whole.iter().enumerate() {
+            // As arrays, so that each is a few registers and not a call.
+            *out[(panel * depth + k) * ROWS..].first_chunk_mut().expect("a panel per part") = *block;
         }
-        return;
-    }
-    let depth = out.len() / ROWS;
-    let whole = if a.col_stride == 1 && height == ROWS { depth / LANES * LANES } else { 0 };
-    for (block, out) in out[..whole * ROWS].as_chunks_mut::<{ LANES * ROWS }>().0.iter_mut().enumerate() {
-        // Twelve loads and the stores of a transposition, where element by element each had its bounds checked.
-        let row = |r: usize| a.data[(i + r) * a.row_stride + from + block * LANES..].first_chunk::<LANES>();
-        let rows: [&[f32; LANES]; ROWS] = std::array::from_fn(|r| row(r).expect("a block within the factor"));
-        for k in 0..LANES {
-            for r in 0..ROWS {
-                out[k * ROWS + r] = rows[r][k];
-            }
+        if !rest.is_empty() {
+            let out = &mut out[(whole.len() * depth + k) * ROWS..][..ROWS];
+            out[..rest.len()].copy_from_slice(rest);
+            out[rest.len()..].fill(0.0);
         }
     }
+}
+
+/// Up to twelve rows of A as a panel (depth, 12), zeros behind their end.
+fn pack_rows(a: &Factor<'_>, rows: Range<usize>, from: usize, out: &mut [f32]) {
     for r in 0..ROWS {
-        let column = out[r..].iter_mut().step_by(ROWS).enumerate().skip(whole);
-        column.for_each(|(k, x)| *x = if r < height { a.at(i + r, from + k) } else { 0.0 });
+        let column = out[r..].iter_mut().step_by(ROWS).enumerate();
+        column.for_each(|(k, x)| *x = if r < rows.len() { a.at(rows.start + r, from + k) } else { 0.0 });
     }
 }
 
 /// # Safety
-/// The instruction set of `V` must be available; `c` must be as [`Kernel`] says.
+/// The instruction set of `V` must be available; `a` and `c` must be as [`Kernel`] says.
 #[inline(always)]
-unsafe fn kernel<V: Lanes>(a: &[f32], b: &[f32], c: *mut f32, stride: usize) {
-    assert_eq!(a.len() / ROWS, b.len() / COLS);
+unsafe fn kernel<V: Lanes>(a: Rows, b: &[f32], c: Tile) {
     // SAFETY: the caller vouches; every block lies in the tile.
     unsafe {
         if V::IS_WIDE {
-            return block::<V, ROWS, 2>(a, b, c, stride);
+            return block::<V, ROWS, 2>(a, b, c);
         }
         for row in (0..ROWS).step_by(ROWS / 2) {
             for col in (0..COLS).step_by(LANES) {
-                block::<V, { ROWS / 2 }, 1>(&a[row..], &b[col..], c.add(row * stride + col), stride);
+                let a = Rows { first: a.first.add(row * a.row), ..a };
+                let c = Tile { first: c.first.add(row * c.stride + col), ..c };
+                block::<V, { ROWS / 2 }, 1>(a, &b[col..], c);
             }
         }
     }
 }
 
-/// The first `R` rows and `P` times sixteen columns of what is given.
+/// The first `R` rows, a multiple of three, and `P` times sixteen columns of what is given.
 ///
 /// # Safety
 /// As [`kernel`].
 #[inline(always)]
-unsafe fn block<V: Lanes, const R: usize, const P: usize>(a: &[f32], b: &[f32], c: *mut f32, stride: usize) {
+unsafe fn block<V: Lanes, const R: usize, const P: usize>(a: Rows, b: &[f32], c: Tile) {
     let depth = b.len().div_ceil(COLS);
-    // SAFETY: panels hold `depth` rows of which these are the first columns; the caller vouches for C.
+    // SAFETY: the caller vouches that A is as deep as B and that C is there; of B, these are the first columns.
     unsafe {
-        let mut s: [[V; P]; R] =
-            std::array::from_fn(|r| std::array::from_fn(|p| V::load(c.add(r * stride + p * LANES))));
-        let (a, b) = (a.as_ptr(), b.as_ptr());
+        let of_c = |r: usize, p: usize| c.first.add(r * c.stride + p * LANES);
+        let zeros = [[V::splat(0.0); P]; R];
+        let mut s: [[V; P]; R] = match c.is_fresh {
+            true => zeros,
+            false => std::array::from_fn(|r| std::array::from_fn(|p| V::load(of_c(r, p)))),
+        };
+        let b = b.as_ptr();
         for k in 0..depth {
             let b: [V; P] = std::array::from_fn(|p| V::load(b.add(k * COLS + p * LANES)));
+            let of_k = a.first.add(k * a.col);
             for r in 0..R {
-                let a = V::splat(*a.add(k * ROWS + r));
+                // From every third row on, so that few addresses are kept.
+                let a = V::splat(*of_k.add(r / 3 * 3 * a.row).add(r % 3 * a.row));
                 for p in 0..P {
                     s[r][p] = a.fma(b[p], s[r][p]);
                 }
@@ -288,7 +322,7 @@ unsafe fn block<V: Lanes, const R: usize, const P: usize>(a: &[f32], b: &[f32], 
         }
         for r in 0..R {
             for p in 0..P {
-                s[r][p].store(c.add(r * stride + p * LANES));
+                s[r][p].store(of_c(r, p));
             }
         }
     }

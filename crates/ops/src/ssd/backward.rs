@@ -18,6 +18,7 @@ use super::{Ssd, SsdInput};
 use crate::device::{Cx, Mat, SharedRows, Vector};
 use crate::lanes::{LANES, Lanes, Plain, load_at, over_lanes, store_at};
 use crate::math::{sigmoid, softplus};
+use crate::sequences::assert_apart;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -99,6 +100,8 @@ pub fn ssd_backward(
     let n = gn / g;
     assert!(dy.rows() == l && dy.cols() == inner, "ssd_backward: dy");
     assert!(ddt.rows() == l && first + h <= ddt.cols(), "ssd_backward: ddt");
+    assert!(h.is_multiple_of(g) && p * h == inner && n * g == gn, "ssd_backward: {g} groups of {h} heads");
+    assert_apart(sequences, l);
     let SsdGradients { dA, dD, ddt_bias } = &gradients;
     assert!([dA, dD, ddt_bias].iter().all(|d| d.len() == h), "ssd_backward: one gradient per head");
     let mut dxBC = cx.mat(l, inner + 2 * gn);
@@ -114,7 +117,7 @@ pub fn ssd_backward(
         let (dxBC, sums, dinitials, ddt) = (dxBC.share(), sums.share(), dinitials.share(), ddt.share());
         let ddt = ddt.columns(first..first + h);
         let (kernel, per_group) = (cx.choose(IMPLS), h / g);
-        cx.run(count * g, &|part| {
+        cx.run_largest_first(count * g, |part| sequences[part / g].len(), &|part| {
             let (sequence, of_group) = (part / g, part % g);
             let tokens = sequences[sequence].clone();
             for head in of_group * per_group..(of_group + 1) * per_group {
