@@ -6,6 +6,7 @@
 //! activations    4 bytes, for every token of a micro-batch: the norm, the projections, what the last of them takes, what lies
 //!                between the operations of a Mamba-2 mixer, and the residual stream after every block; where blocks are
 //!                computed again, those of the largest one
+//! embeddings     4 bytes, for every token of a step and every column, if they learn: their gradient is added at the end
 //! ```
 //!
 //! Buffers of single operations and the data come on top.
@@ -73,7 +74,9 @@ fn needed_by(config: &Config, recipe: &Recipe) -> u64 {
     }
     let tokens = recipe.batch.micro_tokens.min(recipe.batch.tokens) as u64;
     let activations = tokens.saturating_mul(numbers_per_token(config, recipe.model.recompute));
-    weights.saturating_add(learned).saturating_add(activations).saturating_mul(F32)
+    let looked_up = if recipe.adapter.is_some() { 0 } else { config.hidden_size as u64 };
+    let looked_up = (recipe.batch.tokens as u64).saturating_mul(looked_up);
+    [learned, activations, looked_up].into_iter().fold(weights, u64::saturating_add).saturating_mul(F32)
 }
 
 fn config_of(path: &Path) -> Result<Config> {
@@ -123,9 +126,9 @@ mod tests {
         let is_packed =
             |spec: &TensorSpec| spec.shape.len() == 2 && !spec.name.ends_with("embeddings.weight");
         let (all, matrices) = (sizes(|_| true), sizes(is_packed));
-        let per_token = numbers_per_token(&config, false);
-        assert_eq!(needed(&[]), 4 * (4 * all + matrices + 100 * per_token));
-        assert_eq!(needed(&["batch.micro_tokens=10"]), 4 * (4 * all + matrices + 10 * per_token));
+        let (per_token, looked_up) = (numbers_per_token(&config, false), 100 * config.hidden_size as u64);
+        assert_eq!(needed(&[]), 4 * (4 * all + matrices + 100 * per_token + looked_up));
+        assert_eq!(needed(&["batch.micro_tokens=10"]), 4 * (4 * all + matrices + 10 * per_token + looked_up));
         assert!(needed(&["model.recompute=true"]) < needed(&[]));
         assert!(needed(&["optimiser.method=\"muon\""]) < needed(&[]));
         let adapted = needed(&["adapter.rank=4"]);

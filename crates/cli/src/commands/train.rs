@@ -144,7 +144,7 @@ pub fn teach(args: &TeachArgs, recipe: Option<Recipe>) -> Result<()> {
 /// Whether nothing more can be written.
 fn is_full(error: &Error) -> bool {
     let Error::Io { cause, .. } = error else { return false };
-    matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
+    matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Whether a run fits into the memory that there is, if that is known.
